@@ -1,0 +1,40 @@
+"""Pre-train on your own unlabelled data, fine-tune on few labels, and know whether it was worth it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pretune.errors import ConfigError, DataError, ModelError, NumericsError, PretuneError, RunError
+
+if TYPE_CHECKING:
+    from pretune.run import check, evaluate, explain, finetune, load, predict, pretrain
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "ModelError",
+    "NumericsError",
+    "PretuneError",
+    "RunError",
+    "__version__",
+    "check",
+    "evaluate",
+    "explain",
+    "finetune",
+    "load",
+    "predict",
+    "pretrain",
+]
+
+_VERBS = ("check", "evaluate", "explain", "finetune", "load", "predict", "pretrain")
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the verbs, and torch with them, on first use."""
+    if name in _VERBS:
+        import pretune.run
+
+        return getattr(pretune.run, name)
+    raise AttributeError(f"module 'pretune' has no attribute {name!r}")

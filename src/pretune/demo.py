@@ -1,0 +1,278 @@
+"""The demo's page: what was done, what it cost, and whether pre-training was worth it."""
+
+from __future__ import annotations
+
+__all__ = ["Cost", "Curve", "Data", "DemoResult", "Example", "System", "render_demo", "verdict"]
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+from jinja2 import Environment, PackageLoader
+from numpy.typing import ArrayLike, NDArray
+
+from pretune.checkpoint import write_text
+from pretune.errors import DataError
+from pretune.intervals import Interval, bootstrap, paired_difference
+
+# colours that the page's style sheet replaces, so that pictures follow dark mode
+_STYLE = {
+    "#010203": "var(--ink)",
+    "#040506": "var(--soft)",
+    "#070809": "var(--line)",
+    "#0a0b0c": "var(--for)",
+}
+_INK, _SOFT, _LINE, _BLUE = _STYLE
+
+
+class Data(TypedDict):
+    """The data card."""
+
+    num_documents: int
+    """Documents of the unlabelled corpus."""
+    corpus_bytes: int
+    num_train: int
+    """Labelled texts, all classes together."""
+    num_test: int
+    held_out: str
+    """One sentence: how the test texts were kept apart."""
+
+
+class Cost(TypedDict):
+    """What was spent."""
+
+    budget: str
+    """As given, e.g. ``"60s"``."""
+    device: str
+    num_parameters: int
+    num_tokens: int
+    """Tokens seen in pre-training."""
+    pretrain_seconds: float
+    finetune_seconds: float
+    """One fine-tuning run."""
+    baseline_seconds: float
+
+
+class Curve(TypedDict):
+    """The pre-training loss, nats a masked token."""
+
+    tokens: list[int]
+    loss: list[float]
+    floor: float
+    """Unigram entropy of the corpus: what word frequencies alone reach."""
+
+
+class System(TypedDict):
+    """One of the compared systems."""
+
+    name: str
+    correct: list[list[bool]]
+    """Whether each test text was right, shape (seeds, texts); texts in the same order for every system."""
+
+
+class Example(TypedDict):
+    """One explained prediction."""
+
+    label: str
+    predicted: str
+    probability: float
+    words: list[str]
+    scores: list[float]
+    """One a word; positive speaks for the prediction."""
+
+
+class DemoResult(TypedDict):
+    """All that the page shows."""
+
+    title: str
+    question: str
+    """The labelled task as a question."""
+    steps: list[str]
+    """What was done, a sentence a step."""
+    command: str
+    """The command that reproduces all of it."""
+    labels: list[str]
+    data: Data
+    cost: Cost
+    curve: Curve
+    own: System
+    scratch: System
+    baseline: System
+    confusion: list[list[int]]
+    """Test texts by true and predicted label of `own`, shape (labels, labels), all seeds together."""
+    example: Example
+
+
+def verdict(own: ArrayLike, scratch: ArrayLike, baseline: ArrayLike) -> str:
+    """Says plainly whether pre-training was worth it.
+
+    Differences have 95% paired bootstrap intervals over test texts, of accuracies averaged over seeds; one
+    system is called better only when the interval excludes zero.
+
+    Args:
+        own: Whether each test text was right (1 or 0), shape (seeds, texts) or (texts,): pre-trained here.
+        scratch: The same for the same model without pre-training.
+        baseline: The same for TF-IDF + logistic regression.
+
+    Raises:
+        DataError: The three do not have the same texts.
+    """
+    ours, theirs, classical = _per_text(own), _per_text(scratch), _per_text(baseline)
+    gain, margin = paired_difference(ours, theirs), paired_difference(ours, classical)
+    first = {
+        1: "Pre-training paid",
+        0: "Pre-training made no clear difference",
+        -1: "Pre-training hurt",
+    }[_sign(gain)]
+    second = {
+        1: f"It {'also ' if _sign(gain) > 0 else ''}beats TF-IDF + logistic regression",
+        0: "TF-IDF + logistic regression, which takes seconds, is as good within the interval",
+        -1: "TF-IDF + logistic regression, which takes seconds, does better",
+    }[_sign(margin)]
+    return (
+        f"{first}: {_percent(ours)} right against {_percent(theirs)} from scratch ({_points(gain)}). "
+        f"{second}: {_percent(classical)} ({_points(margin)})."
+    )
+
+
+def render_demo(result: DemoResult, out: Path) -> Path:
+    """Writes the page: one HTML file without scripts or outside references.
+
+    Args:
+        result: See `DemoResult`.
+        out: The file to write.
+
+    Returns:
+        `out`.
+
+    Raises:
+        DataError: The systems were not tested on the same texts.
+    """
+    systems = [result["own"], result["scratch"], result["baseline"]]
+    correct = [s["correct"] for s in systems]
+    environment = Environment(loader=PackageLoader("pretune"), autoescape=True, trim_blocks=True)
+    page = environment.get_template("demo.html.j2").render(
+        r=result,
+        verdict=verdict(*correct),
+        accuracies=[(s["name"], bootstrap(_per_text(s["correct"]))) for s in systems],
+        num_seeds=len(result["own"]["correct"]),
+        accuracy_picture=_accuracy_picture(systems, len(result["labels"])),
+        loss_picture=_loss_picture(result["curve"]),
+        recalls=_recalls(result["confusion"]),
+        strengths=_strengths(result["example"]["scores"]),
+        worth=_sign(paired_difference(_per_text(correct[0]), _per_text(correct[1]))),
+    )
+    write_text(out, page)
+    return out
+
+
+def _per_text(correct: ArrayLike) -> NDArray[np.float64]:
+    """Share of the seeds that were right, shape (texts,)."""
+    try:
+        return np.atleast_2d(np.asarray(correct, dtype=np.float64)).mean(axis=0)
+    except ValueError as error:
+        raise DataError("Every seed needs the same test texts, found rows of different lengths.") from error
+
+
+def _sign(difference: Interval) -> int:
+    """1 or -1 when the interval excludes zero, else 0."""
+    return int(np.sign(difference.value)) if difference.excludes(0.0) else 0
+
+
+def _percent(correct: NDArray[np.float64]) -> str:
+    return f"{100 * correct.mean():.1f}%"
+
+
+def _points(difference: Interval) -> str:
+    value, low, high = (100 * x for x in (difference.value, difference.low, difference.high))
+    return f"{value:+.1f} points, 95% interval {low:+.1f} to {high:+.1f}"
+
+
+def _recalls(confusion: Sequence[Sequence[int]]) -> list[list[float]]:
+    """Each row divided by its sum, in percent."""
+    return [[100 * n / max(sum(row), 1) for n in row] for row in confusion]
+
+
+def _strengths(scores: Sequence[float]) -> list[float]:
+    """Scores divided by the largest magnitude, -1 to 1."""
+    most = max(map(abs, scores), default=0.0) or 1.0
+    return [s / most for s in scores]
+
+
+def _accuracy_picture(systems: Sequence[System], num_labels: int) -> str:
+    """Dots with whiskers for the systems, small dots for seeds, and a line at chance."""
+    figure, axes = _figure(2.1)
+    for row, system in enumerate(reversed(systems)):
+        interval = bootstrap(_per_text(system["correct"]))
+        colour = _BLUE if system is systems[0] else _INK
+        low, value, high = (100 * x for x in (interval.low, interval.value, interval.high))
+        seeds = [100 * float(np.mean(s)) for s in system["correct"]]
+        if len(seeds) > 1:
+            axes.plot(seeds, [row - 0.28] * len(seeds), "o", color=_SOFT, markersize=2.5)
+        axes.plot([low, high], [row, row], color=colour, linewidth=2, solid_capstyle="round")
+        axes.plot([value], [row], "o", color=colour, markersize=7)
+        axes.text(value, row + 0.2, f"{value:.1f}%", color=colour, ha="center", va="bottom", fontsize=9)
+    chance = 100 / num_labels
+    axes.axvline(chance, color=_SOFT, linewidth=1, linestyle=(0, (2, 2)))
+    axes.text(chance + 1, -0.45, "chance", color=_SOFT, fontsize=8)
+    axes.set_yticks(range(len(systems)), [s["name"] for s in reversed(systems)])
+    axes.set_ylim(-0.6, len(systems) - 0.4)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("test texts right, %")
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    return _svg(figure, "Accuracy of each system with its interval")
+
+
+def _loss_picture(curve: Curve) -> str:
+    """Loss by tokens seen, with the unigram entropy as a line."""
+    figure, axes = _figure(2.4)
+    axes.plot(np.asarray(curve["tokens"]) / 1e6, curve["loss"], color=_BLUE, linewidth=1.8)
+    axes.axhline(curve["floor"], color=_SOFT, linewidth=1, linestyle=(0, (2, 2)))
+    axes.annotate(
+        f"word frequencies alone: {curve['floor']:.2f}",
+        (0.99, curve["floor"]),
+        (0, 3),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        color=_SOFT,
+        fontsize=8,
+        ha="right",
+    )
+    axes.set_xlabel("million tokens seen")
+    axes.set_ylabel("loss, nats a masked token")
+    axes.set_xlim(left=0)
+    return _svg(figure, "Pre-training loss by tokens seen")
+
+
+def _figure(height: float) -> tuple[Any, Any]:
+    """A bare figure of phone width: the text keeps its size there and grows on a wide screen."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.7, height), layout="constrained")
+    axes = figure.subplots()
+    axes.patch.set_visible(False)
+    figure.patch.set_visible(False)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(_LINE)
+    axes.tick_params(colors=_SOFT, labelsize=9)
+    axes.yaxis.label.set_color(_SOFT)
+    axes.xaxis.label.set_color(_SOFT)
+    return figure, axes
+
+
+def _svg(figure: Any, description: str) -> str:
+    """The figure as inline SVG whose text is text and whose colours are the page's."""
+    import matplotlib
+
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "pretune"}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    text = file.getvalue()
+    text = text[text.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{description}"', 1)
+    for colour, variable in _STYLE.items():
+        text = text.replace(colour, variable)
+    return text

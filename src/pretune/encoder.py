@@ -1,0 +1,179 @@
+"""Build or load transformers models, say exactly what was loaded, and know their layers."""
+
+from __future__ import annotations
+
+__all__ = ["Source", "TransferReport", "depths", "make", "num_layers", "read_config"]
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from torch import nn
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+
+from pretune.errors import ModelError
+
+Source: TypeAlias = str | Path | PretrainedConfig
+"""A local model directory or Hub name to load from, or a config to start from scratch with."""
+
+
+@dataclass(frozen=True)
+class TransferReport:
+    """What came from the checkpoint and what is new (names of tensors in the built model)."""
+
+    num_tensors: int
+    new: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    scratch: bool = False
+
+    @property
+    def num_loaded(self) -> int:
+        """Tensors taken from the checkpoint."""
+        return 0 if self.scratch else self.num_tensors - len(self.new)
+
+    def __str__(self) -> str:
+        if self.scratch:
+            return f"from scratch: {self.num_tensors} tensors, all random"
+        new = ", ".join(self.new) or "none"
+        return f"loaded {self.num_loaded} of {self.num_tensors} tensors; new: {new}"
+
+
+def read_config(source: str | Path) -> PretrainedConfig:
+    """The config of a local directory or Hub name.
+
+    Raises:
+        ModelError: No such directory or name, or no readable config.json in it.
+    """
+    folder = model_folder(source)
+    try:
+        return AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f'"{source}" is neither a directory with a config.json nor a Hub model that can be reached '
+            f"({_first_line(error)}); give a pretune run, a model directory or a Hub name."
+        ) from error
+
+
+def model_folder(source: str | Path) -> str:
+    """The model directory inside a run directory, or the source itself."""
+    inner = Path(source) / "model"
+    return str(inner if (inner / "config.json").is_file() else source)
+
+
+def make(auto_class: Any, source: Source, **overrides: Any) -> tuple[PreTrainedModel, TransferReport]:
+    """Builds the model of `auto_class` from a checkpoint, or from a config with random weights.
+
+    Raises:
+        ModelError: The weights are missing, or none of the encoder's tensors are in them.
+    """
+    if isinstance(source, PretrainedConfig):
+        for key, value in overrides.items():
+            setattr(source, key, value)
+        model = auto_class.from_config(source)
+        names = _tensor_names(model)
+        return model, TransferReport(len(names), new=names, scratch=True)
+    config = read_config(source)
+    with _quiet():
+        model, info = _load(auto_class, source, config, overrides)
+    report = _report(model, info)
+    _check_encoder_loaded(model, report, source)
+    return model, report
+
+
+def _load(auto_class: Any, source: str | Path, config: Any, overrides: dict[str, Any]) -> tuple[Any, Any]:
+    try:
+        return auto_class.from_pretrained(
+            model_folder(source),
+            config=_with(config, overrides),
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f'Cannot load weights from "{source}": {_first_line(error)}') from error
+
+
+def _with(config: PretrainedConfig, overrides: dict[str, Any]) -> PretrainedConfig:
+    for key, value in overrides.items():
+        setattr(config, key, value)
+    return config
+
+
+def _report(model: PreTrainedModel, info: dict[str, Any]) -> TransferReport:
+    names = _tensor_names(model)
+    mismatched = {k[0] if isinstance(k, tuple) else k for k in info["mismatched_keys"]}
+    missing = (set(info["missing_keys"]) | mismatched) & set(names)
+    unused = sorted(set(info["unexpected_keys"]))
+    return TransferReport(len(names), new=[n for n in names if n in missing], unused=unused)
+
+
+def _check_encoder_loaded(model: PreTrainedModel, report: TransferReport, source: str | Path) -> None:
+    table = depths(model)
+    body = [n for n in _tensor_names(model) if table.get(n, 0) <= num_layers(model)]
+    absent = [n for n in body if n in set(report.new)]
+    if absent:
+        raise ModelError(
+            f'"{source}" lacks {len(absent)} of {len(body)} tensors of a {model.config.model_type} encoder '
+            f"(first: {absent[0]}); it would have random weights. Give a checkpoint of that architecture."
+        )
+
+
+def _tensor_names(model: nn.Module) -> list[str]:
+    return [name for name, _ in model.named_parameters()]
+
+
+def _blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """The longest list of layers inside the base model: the encoder's blocks."""
+    base = getattr(model, "base_model", model)
+    prefix = next((n for n, m in model.named_modules() if m is base), "")
+    lists = [(n, m) for n, m in base.named_modules() if isinstance(m, nn.ModuleList)]
+    if not lists:
+        return prefix, nn.ModuleList()
+    name, blocks = max(lists, key=lambda pair: len(pair[1]))
+    return ".".join(filter(None, (prefix, name))), blocks
+
+
+def num_layers(model: nn.Module) -> int:
+    """Number of encoder blocks."""
+    return len(_blocks(model)[1])
+
+
+def depths(model: nn.Module) -> dict[str, int]:
+    """Depth of every parameter: 0 embeddings, 1..n the blocks from input to output, n + 1 what follows (head, pooler).
+
+    Parameters of the base model registered before the blocks count as embeddings; after them, and outside the base
+    model, as head.
+    """
+    prefix, blocks = _blocks(model)
+    top = len(blocks) + 1
+    names = _tensor_names(model)
+    in_blocks = [i for i, n in enumerate(names) if n.startswith(f"{prefix}.")]
+    first = in_blocks[0] if in_blocks else 0
+    base = prefix.partition(".")[0]
+
+    def depth(position: int, name: str) -> int:
+        if name.startswith(f"{prefix}."):
+            return int(name[len(prefix) + 1 :].partition(".")[0]) + 1
+        inside = hasattr(model, "base_model") and model.base_model is not model
+        return 0 if position < first and (not inside or name.startswith(f"{base}.")) else top
+
+    return {name: depth(i, name) for i, name in enumerate(names)}
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences transformers' own loading report; the transfer report replaces it."""
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,46 @@
+"""The errors that a user can cause; the command line prints their one sentence and exits with status 2."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "ModelError",
+    "NumericsError",
+    "PretuneError",
+    "RunError",
+    "did_you_mean",
+]
+
+import difflib
+from collections.abc import Iterable
+
+
+class PretuneError(Exception):
+    """Base of every error that pretune raises on purpose."""
+
+
+class ConfigError(PretuneError, ValueError):
+    """An option, or a combination of options, that cannot work."""
+
+
+class DataError(PretuneError, ValueError):
+    """A file, row or value that is not what the task needs."""
+
+
+class ModelError(PretuneError, ValueError):
+    """A checkpoint that cannot be loaded as asked."""
+
+
+class NumericsError(PretuneError, ArithmeticError):
+    """A loss or gradient that became NaN or infinite."""
+
+
+class RunError(PretuneError, RuntimeError):
+    """A run directory that is finished, foreign or damaged."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Returns ' Did you mean "x"?' for the closest known word, or an empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f' Did you mean "{close[0]}"?' if close else ""

@@ -1,0 +1,1 @@
+from pretune.evaluate import *  # noqa

@@ -1,0 +1,75 @@
+"""Attention rollout (Abnar & Zuidema 2020): where information flowed from; unsigned, often unfaithful."""
+
+from __future__ import annotations
+
+__all__ = ["Attention"]
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from pretune.errors import ConfigError, ModelError
+from pretune.explain.base import Explainer
+from pretune.features import model_inputs
+from pretune.modalities.base import Batch
+from pretune.perturbing import expanded
+from pretune.tasks.base import Task
+
+
+class Attention(Explainer):
+    """Product over layers of the mean attention of all heads, mixed with the residual connection.
+
+    Args:
+        residual_rate: Weight of the identity (the residual connection) in each layer; 0.5 in the paper.
+    """
+
+    def __init__(self, *, residual_rate: float = 0.5) -> None:
+        if not 0 <= residual_rate < 1:
+            raise ConfigError(f"residual_rate must be at least 0 and below 1, found {residual_rate}.")
+        self.residual_rate = residual_rate
+
+    def scores(self, task: Task, batch: Batch, *, of: Any = None) -> Tensor:
+        """Share of each token in what the target is read from, shape (tokens,), at least 0, sum 1."""
+        model = task.model
+        inputs = model_inputs(model, expanded(task, batch, batch["input_ids"].to(task.device)))
+        with torch.no_grad(), _eager(model):
+            output = model(**inputs, output_attentions=True)
+        if not output.attentions:
+            raise ModelError(
+                f"A {model.config.model_type} model gives no attention weights; use another explainer."
+            )
+        flow = torch.eye(output.attentions[0].shape[-1], device=task.device)
+        for layer in output.attentions:
+            mixed = (1 - self.residual_rate) * layer[0].float().mean(0) + self.residual_rate * torch.eye(
+                len(flow), device=flow.device
+            )
+            flow = mixed / mixed.sum(-1, keepdim=True) @ flow
+        return self._read_from(task, batch, output.logits.float(), len(flow), of) @ flow
+
+    @staticmethod
+    def _read_from(task: Task, batch: Batch, logits: Tensor, num_tokens: int, of: Any) -> Tensor:
+        """Weight of each output position in the target, shape (tokens,), sum 1."""
+        if logits.ndim == 3:  # a token classifier: where the target's gradient is
+            leaf = logits.detach().requires_grad_()
+            task.target(leaf, batch, of=of).sum().backward()
+            assert leaf.grad is not None
+            share = leaf.grad[0].abs().sum(-1)
+            return share / share.sum()
+        if getattr(task.model.config, "classifier_pooling", "cls") == "mean":
+            return torch.full((num_tokens,), 1 / num_tokens, device=logits.device)
+        return torch.eye(num_tokens, device=logits.device)[0]
+
+
+@contextlib.contextmanager
+def _eager(model: PreTrainedModel) -> Iterator[None]:
+    """Plain attention inside: fused kernels do not give their weights."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)

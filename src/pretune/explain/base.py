@@ -1,0 +1,30 @@
+"""What an explainer must define: (task, batch, target) -> one score an input element."""
+
+from __future__ import annotations
+
+__all__ = ["Explainer"]
+
+from typing import Any
+
+from torch import Tensor
+
+from pretune.method import Method
+from pretune.modalities.base import Batch
+from pretune.tasks.base import Task
+
+
+class Explainer(Method):
+    """Scores every input element (token, patch, frame) by its share in the target."""
+
+    def scores(self, task: Task, batch: Batch, *, of: Any = None) -> Tensor:
+        """Attribution of each input element.
+
+        Args:
+            task: The restored task, in eval mode.
+            batch: A batch of **one** record, as `Task.collate` gives it (no labels needed).
+            of: What `Task.target` takes: a class index, an entity span ...; None is the predicted one.
+
+        Returns:
+            Shape (elements,) for tokens and frames, (height, width) for pixels; sign: positive supports the target.
+        """
+        raise NotImplementedError

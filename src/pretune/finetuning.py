@@ -1,0 +1,280 @@
+"""`finetune`: labelled data, a head, a strategy, fit; the best weights by validation are what is saved."""
+
+from __future__ import annotations
+
+__all__ = ["Labelled", "finetune", "labelled"]
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import set_seed
+
+from pretune import data as data_io
+from pretune import encoder, evaluation, registry
+from pretune.checkpoint import RunDirectory, write_text
+from pretune.errors import ConfigError, DataError
+from pretune.features import cached
+from pretune.intervals import mean_interval
+from pretune.lineage import lineage
+from pretune.modalities.base import Example, Modality
+from pretune.objectives.base import require_kind
+from pretune.pretraining import (
+    RunResult,
+    classes,
+    export,
+    fast_attention,
+    fingerprints,
+    prepare,
+    recipe_of,
+)
+from pretune.progress import say
+from pretune.strategies.base import Strategy
+from pretune.tasks.base import Task
+from pretune.train import fit
+
+
+def finetune(
+    data: Any,
+    *,
+    out: str,
+    task: str | dict[str, Any] | Task = "classification",
+    modality: str | dict[str, Any] | Modality = "text",
+    from_: str | None = None,
+    scratch: bool = False,
+    strategy: str | dict[str, Any] | Strategy | Sequence[Strategy] = "full",
+    size: str = "mini",
+    family: str = "bert",
+    budget: str = "10epochs",
+    min_steps: int = 200,
+    valid: Any = None,
+    valid_rate: float = 0.1,
+    test: Any = None,
+    columns: Mapping[str, str] | None = None,
+    batch_size: int = 16,
+    lr: float | None = None,
+    seed: int = 0,
+    seeds: int = 1,
+    overwrite: bool = False,
+    **loop: Any,
+) -> RunResult:
+    """Fine-tunes a pre-trained encoder on labelled data.
+
+    Args:
+        data: Labelled file, folder, Hub name, or (in Python) a list of dicts, DataFrame or Dataset.
+        out: The run directory to write.
+        task: What the labels are; `pretune list` names them.
+        modality: What the data is.
+        from_: The run, model directory or Hub name to start from.
+        scratch: Start from random weights instead (the control); with `from_`, of the same architecture and tokenizer.
+        strategy: How pre-trained weights may move; several as ``l2sp+layer_decay``.
+        size: Size preset when there is no `from_`.
+        family: Architecture when there is no `from_`.
+        budget: When to stop: 10epochs, 500steps, 5m.
+        min_steps: Least steps for a budget in epochs: few labels need enough steps (Mosbach et al. 2021).
+        valid: Labelled validation data, which chooses the weights that are kept.
+        valid_rate: Share of `data` held out for that when `valid` is not given; by label, or by the ``group`` column.
+            0 trains on every label and keeps the last weights.
+        test: Labelled test data to report on at the end.
+        columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``; ``group`` names
+            the column whose values must not be in both training and validation.
+        batch_size: Examples in an optimiser step.
+        lr: Peak learning rate; not given: 0.04 / width.
+        seed: Of the head, the split, the data order and dropout.
+        seeds: Repeat with this many seeds, counted up from `seed`; reports mean and interval.
+        overwrite: Replace an earlier run in `out`.
+        loop: What `pretune.train.fit` takes: schedule, patience, ema, precision, checkpoint_every ...
+
+    Raises:
+        PretuneError: In one sentence, what is wrong with the data, an option, the checkpoint or the run directory.
+    """
+    if from_ is None and not scratch:
+        raise ConfigError("finetune starts from a pre-trained model: give --from, or --scratch for random weights.")
+    if seeds < 1:
+        raise ConfigError(f"seeds is the number of repetitions, at least 1; found {seeds}.")
+    options = {k: v for k, v in locals().items() if k not in ("out", "seed", "seeds", "loop")}
+    specs = {k: registry.spec(options.pop(k)) for k in ("task", "modality", "strategy")}
+    results = []
+    for k in range(seeds):
+        folder = out if k == 0 else str(Path(out) / "seeds" / str(seed + k))
+        results.append(_once(out=folder, seed=seed + k, seeds=seeds, **specs, **options, **loop))
+    return _summary(results, seed) if seeds > 1 else results[0]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Records, their raw labels, and the processed examples with encoded labels."""
+
+    records: Dataset
+    labels: list[Any]
+    examples: list[Example]
+
+
+def _once(
+    data: Any,
+    *,
+    out: str,
+    task: Any,
+    modality: Any,
+    from_: str | None,
+    scratch: bool,
+    strategy: Any,
+    size: str,
+    family: str,
+    budget: str,
+    min_steps: int,
+    valid: Any,
+    valid_rate: float,
+    test: Any,
+    columns: Mapping[str, str] | None,
+    batch_size: int,
+    lr: float | None,
+    seed: int,
+    seeds: int,
+    overwrite: bool,
+    **loop: Any,
+) -> RunResult:
+    method: Task = registry.build("task", task)
+    source: Modality = registry.build("modality", modality)
+    strategies: list[Strategy] = registry.build_all("strategy", strategy)
+    require_kind(method, source, classes("task"))
+    recipe = recipe_of(locals(), "finetune", data=data, valid=valid, test=test, task=method, modality=source, loop=loop)
+    run = RunDirectory(out)
+    state = run.open(recipe, overwrite=overwrite)
+    train, held_out = _records(data, valid, valid_rate, method, source, dict(columns or {}), seed)
+    prepare(source, train, from_, run.path / "modality")
+    method.learn_labels(_labels(train, method))
+    seen, kept = _process(train, method, source), _process(held_out, method, source)
+    set_seed(seed)
+    report = method.setup_from(_weights(from_, scratch, source, size, family), source)
+    fast_attention(method.model)
+    rate = lr or 0.04 / method.model.config.hidden_size
+    say(f"{len(seen.labels)} labelled records, {len(kept.labels)} for validation; {report}; lr {rate:.3g}")
+    for s in strategies:
+        method.model = s.setup(method.model, report.new)
+    with cached(method, strategies, seen.examples, kept.examples) as (examples, held_out_examples):
+        fitted = fit(
+            method,
+            examples,
+            run=run,
+            budget=budget,
+            min_steps=min_steps,
+            batch_size=batch_size,
+            lr=rate,
+            seed=seed,
+            state=state,
+            strategies=strategies,
+            floor=None,
+            lengths=[source.length(e) for e in seen.examples],
+            validate=_validation(method, held_out_examples, kept.labels) if kept.labels else None,
+            primary=method.primary if kept.labels else None,
+            **loop,
+        )
+    for s in strategies:
+        method.model = s.finish(method.model)
+    metrics: dict[str, Any] = dict(fitted.best)
+    if test is not None:
+        metrics |= _test(method, source, test, dict(columns or {}), run)
+    facts = lineage(
+        recipe,
+        fitted,
+        verb="finetune",
+        data=fingerprints(train=data, valid=valid, test=test),
+        parent=from_,
+        transfer=str(report),
+        scratch=scratch,
+        lr=rate,
+        test={k: v for k, v in metrics.items() if k.startswith("test_")},
+    )
+    export(run, method, source, facts)
+    say(f"wrote {run.model}")
+    return RunResult(run.path, metrics, fitted)
+
+
+def _weights(
+    from_: str | None, scratch: bool, source: Modality, size: str, family: str
+) -> encoder.Source:
+    if from_ is None:
+        return source.config(size, family)
+    return encoder.read_config(from_) if scratch else from_
+
+
+def _records(
+    data: Any,
+    valid: Any,
+    rate: float,
+    task: Task,
+    source: Modality,
+    columns: dict[str, str],
+    seed: int,
+) -> tuple[Dataset, Dataset]:
+    group = columns.pop("group", None)
+    records = _read(data, task, source, columns | ({"group": group} if group else {}))
+    if valid is not None:
+        return records, _read(valid, task, source, columns)
+    if rate == 0:
+        return records, records.select([])
+    stratify = task.label_role if task.stratified else None
+    return data_io.split(records, rate=rate, seed=seed, label=stratify, group="group" if group else None)
+
+
+def _read(data: Any, task: Task, source: Modality, columns: dict[str, str]) -> Dataset:
+    roles = dict(task.roles or source.inputs) | {task.label_role: task.label_columns}
+    return data_io.read_records(data, roles=roles, columns=columns, required=task.required_roles(source))
+
+
+def labelled(data: Any, task: Task, source: Modality, columns: dict[str, str]) -> Labelled:
+    """Reads and processes labelled data for a task that knows its labels.
+
+    Raises:
+        DataError: Data that cannot be read, or a label that the task does not know; names file and row.
+    """
+    return _process(_read(data, task, source, columns), task, source)
+
+
+def _labels(records: Dataset, task: Task) -> list[Any]:
+    return [task.read_label(r, task.label_role) for r in records]
+
+
+def _process(records: Dataset, task: Task, source: Modality) -> Labelled:
+    """Every record with its label; an error names the file and row."""
+    rows = [dict(r) for r in records]
+    labels = _labels(records, task)
+    examples = []
+    for row, example in zip(rows, task.process(rows), strict=True):
+        try:
+            examples.append(task.labelled(example, row[task.label_role]))
+        except DataError as error:
+            raise DataError(f"{row['_file']}, row {row['_row']}: {error}") from error
+    return Labelled(records, labels, examples)
+
+
+def _validation(task: Task, examples: Sequence[Example], labels: list[Any]) -> Callable[[], dict[str, float]]:
+    return lambda: task.metrics(evaluation.predictions(task, examples), labels)
+
+
+def _test(
+    task: Task, source: Modality, test: Any, columns: dict[str, str], run: RunDirectory
+) -> dict[str, Any]:
+    columns.pop("group", None)
+    held = labelled(test, task, source, columns)
+    found = evaluation.evaluate(task, held.examples, held.labels)
+    write_text(run.path / "test.json", json.dumps(found.to_dict(), indent=2) + "\n")
+    return {f"test_{k}": v for k, v in found.metrics.items()}
+
+
+def _summary(results: Sequence[RunResult], seed: int) -> RunResult:
+    """Mean and interval of every metric over the seeds, in seeds.json beside the first seed's model."""
+    rows = [r.metrics for r in results]
+    metrics: dict[str, Any] = {}
+    for name in rows[0]:
+        mean = mean_interval([float(r[name]) for r in rows])
+        metrics[name] = mean.value
+        metrics[f"{name}_low"], metrics[f"{name}_high"] = mean.low, mean.high
+        say(f"{name}: {mean.value:.4f} [{mean.low:.4f}, {mean.high:.4f}] over {len(rows)} seeds")
+    facts = {"seeds": [seed + k for k in range(len(rows))], "runs": rows, "summary": metrics}
+    write_text(results[0].path / "seeds.json", json.dumps(facts, indent=2) + "\n")
+    return RunResult(results[0].path, metrics, results[0].fitted)

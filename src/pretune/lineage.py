@@ -1,0 +1,110 @@
+"""Where a run came from: written beside every model, for people (model card) and programs (lineage.json)."""
+
+from __future__ import annotations
+
+__all__ = ["lineage", "model_card"]
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pretune.train import FitResult
+
+_PACKAGES = ("pretune", "torch", "transformers", "accelerate", "datasets", "tokenizers", "peft")
+
+
+def lineage(
+    recipe: dict[str, Any], fitted: FitResult, *, verb: str, data: dict[str, str], parent: str | None, **more: Any
+) -> dict[str, Any]:
+    """The facts of a finished run.
+
+    Args:
+        recipe: Resolved options.
+        fitted: What training did.
+        verb: ``pretrain`` or ``finetune``.
+        data: Fingerprint of each data source by role.
+        parent: The run or checkpoint it started from.
+        more: Further facts, such as the transfer report.
+    """
+    return {
+        "verb": verb,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "parent": _parent(parent),
+        "data": data,
+        "seed": recipe.get("seed"),
+        "steps": fitted.steps,
+        "tokens": fitted.tokens,
+        "seconds": round(fitted.seconds, 1),
+        "metrics": fitted.best,
+        "versions": {p: importlib.metadata.version(p) for p in _PACKAGES} | {"python": sys.version.split()[0]},
+        "machine": f"{platform.system()} {platform.machine()}",
+        "git": _git(),
+        **more,
+    }
+
+
+def _parent(source: str | None) -> dict[str, Any] | None:
+    if source is None:
+        return None
+    file = Path(source) / "lineage.json"
+    facts = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return {"source": source} | {k: facts[k] for k in ("verb", "finished", "tokens", "seconds", "data") if k in facts}
+
+
+def _git() -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+_CARD = """---
+library_name: transformers
+tags: [pretune, {verb}]
+---
+# {title}
+
+Made by `pretune {verb}` on {finished} from data with fingerprint {fingerprint}.
+
+- started from: {parent}
+- training: {steps} steps, {tokens:,} input elements, {seconds:.0f} s, seed {seed}
+- held-out metrics: {metrics}
+
+## Use
+
+```python
+from transformers import {auto}, AutoTokenizer
+model = {auto}.from_pretrained("{folder}")
+tokenizer = AutoTokenizer.from_pretrained("{folder}")
+```
+
+Options are in `recipe.yaml`, provenance in `lineage.json` of the run directory. What the data may hold against
+people, and whether this model may be used for your purpose, is for you to judge; pretune does not know.
+"""
+
+
+def model_card(facts: dict[str, Any], *, folder: Path, auto: str, title: str) -> str:
+    """The README.md of a model directory."""
+    metrics = ", ".join(f"{k} {v:.4g}" for k, v in facts["metrics"].items()) or "none"
+    return _CARD.format(
+        verb=facts["verb"],
+        title=title,
+        finished=facts["finished"],
+        fingerprint=facts["data"].get("train", "unknown"),
+        parent=(facts["parent"] or {}).get("source", "random weights"),
+        steps=facts["steps"],
+        tokens=facts["tokens"],
+        seconds=facts["seconds"],
+        seed=facts["seed"],
+        metrics=metrics,
+        auto=auto,
+        folder=folder,
+    )

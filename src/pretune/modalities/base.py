@@ -1,0 +1,85 @@
+"""What a modality must define: how records become examples and batches."""
+
+from __future__ import annotations
+
+__all__ = ["Batch", "Corpus", "Example", "Modality"]
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self, TypeAlias
+
+from transformers import PretrainedConfig
+
+from pretune.method import Method
+
+Example: TypeAlias = dict[str, Any]
+"""One processed record: plain lists or NumPy arrays, without a batch dimension."""
+
+Batch: TypeAlias = dict[str, Any]
+"""Tensors with a leading batch dimension, named as transformers names them."""
+
+
+class Corpus(Protocol):
+    """Unlabelled data, processed and memory-mapped. What else it offers is agreed between kind and objectives."""
+
+    fingerprint: str
+
+    def __len__(self) -> int: ...
+
+
+class Modality(Method):
+    """Turns records of one sort of data into model inputs."""
+
+    kind: ClassVar[str]
+    """``tokens``, ``pixels`` or ``waveform``: what objectives and tasks declare in `accepts`."""
+
+    inputs: ClassVar[Mapping[str, Sequence[str]]]
+    """Input roles and the usual column names of each, best first; the first role is required, others optional."""
+
+    main_input: ClassVar[str]
+    """The batch key that holds the input: ``input_ids``, ``pixel_values`` or ``input_values``."""
+
+    columns: dict[str, str]
+    """Columns that the user named for a role of unlabelled data; set before `learn` and `corpus`."""
+
+    def learn(self, source: Any) -> None:
+        """Learns what the modality needs from unlabelled data or labelled records (text: a tokenizer)."""
+
+    def corpus(self, source: Any, *, cache: Path, split: str, units: str) -> Corpus:
+        """Processes unlabelled data once, cached by content and settings.
+
+        Args:
+            source: Unlabelled data.
+            cache: Folder for processed data.
+            split: ``train`` or ``valid`` (a fixed small share of the records), or ``all``.
+            units: What the objective needs, its `Objective.units`.
+        """
+        raise NotImplementedError
+
+    def process(self, record: Mapping[str, Any]) -> Example:
+        """One record (columns named by input role) to one example. Raises DataError for a value it cannot use."""
+        raise NotImplementedError
+
+    def process_many(self, records: Sequence[Mapping[str, Any]]) -> list[Example]:
+        """`process` for many records; a modality that can do them faster together overrides this."""
+        return [self.process(record) for record in records]
+
+    def pad(self, examples: Sequence[Example]) -> Batch:
+        """Examples of unequal length to one batch of model inputs."""
+        raise NotImplementedError
+
+    def length(self, example: Example) -> int:
+        """Cost of an example, for length buckets (tokens, frames); equal sizes may all be 1."""
+        return 1
+
+    def config(self, size: str, family: str) -> PretrainedConfig:
+        """The transformers config of a size preset, for training from scratch."""
+        raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        """Writes the tokenizer or processor into a model directory."""
+        raise NotImplementedError
+
+    def load(self, folder: str) -> Self:
+        """Takes the tokenizer or processor from a local model directory or Hub name; returns self."""
+        raise NotImplementedError

@@ -1,0 +1,294 @@
+"""Text: words and sub-words, with a tokenizer learnt from the corpus or taken from a checkpoint."""
+
+from __future__ import annotations
+
+__all__ = ["Text"]
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import datasets
+import numpy as np
+import torch
+from tokenizers import Encoding, Tokenizer
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerFast
+
+from pretune import data, text_config, tokenizer_training
+from pretune.corpus import TokenCorpus, corpus_key, encoder_of, open_or_build
+from pretune.errors import ConfigError, DataError, ModelError
+from pretune.modalities.base import Batch, Example, Modality
+from pretune.progress import say
+
+_MAX_LENGTH = 128
+_BATCH = 1024
+_UNBOUNDED = 1_000_000
+_OFFSET_POSITIONS = ("roberta", "camembert", "mpnet", "longformer", "data2vec-text", "ibert")
+"""Architectures whose first positions are taken by padding: they read that many tokens fewer."""
+
+
+class Text(Modality):
+    """Text in any language that has spaces, one or two texts a record, or a list of words.
+
+    Args:
+        tokenizer: ``wordpiece`` (as BERT) or ``bpe`` (byte-level, as RoBERTa and GPT): what `learn` trains.
+        vocab_size: Entries of a learnt vocabulary, a multiple of 64.
+        lowercase: Whether a learnt tokenizer ignores case (WordPiece: accents too).
+        max_length: Tokens of an example with its special tokens; what is longer is truncated and counted.
+        boundary: A document of an unlabelled .txt file: a ``line``, up to a ``blank`` one, the ``file``.
+
+    Attributes:
+        hf: The transformers tokenizer, after `learn` or `load`.
+        num_truncated: Records that `process` and `process_many` have truncated so far.
+    """
+
+    kind = "tokens"
+    main_input = "input_ids"
+    inputs: ClassVar[Mapping[str, Sequence[str]]] = data.TEXT_COLUMNS
+
+    hf: PreTrainedTokenizerFast
+
+    def __init__(
+        self,
+        *,
+        tokenizer: str = "wordpiece",
+        vocab_size: int = 8192,
+        lowercase: bool = True,
+        max_length: int = _MAX_LENGTH,
+        boundary: str = "line",
+    ) -> None:
+        if max_length < 8:
+            raise ConfigError(f"max_length must be at least 8 tokens, found {max_length}.")
+        self.tokenizer = tokenizer
+        self.vocab_size = vocab_size
+        self.lowercase = lowercase
+        self.max_length = max_length
+        self.boundary = boundary
+        self.columns = {}
+        self.num_truncated = 0
+
+    def learn(self, source: Any) -> None:
+        """Trains the tokenizer on the texts of `source` (an evenly spread sample of them when they are many).
+
+        Raises:
+            ConfigError: An unknown tokenizer, or a vocab_size that is not a multiple of 64.
+            DataError: The source cannot be read or has no text.
+        """
+        if isinstance(source, datasets.Dataset):  # labelled records, their columns named by role
+            roles = [role for role in ("text", "text_pair", "tokens") if role in source.column_names]
+            values = (record[role] for record in source.select_columns(roles) for role in roles)
+            self.learn_from(v if isinstance(v, str) else " ".join(v) for v in values if v)
+        else:
+            self.learn_from(d.text for d in self._documents(source))
+
+    def learn_from(self, texts: Iterable[str]) -> Self:
+        """Like `learn`, from texts; returns self."""
+        trained = tokenizer_training.train(
+            texts, algorithm=self.tokenizer, vocab_size=self.vocab_size, lowercase=self.lowercase
+        )
+        found = trained.get_vocab_size() - tokenizer_training.num_unused(trained)
+        if found < self.vocab_size:
+            say(
+                f"tokenizer: the corpus gives {found:,} of {self.vocab_size:,} entries; "
+                f"the vocabulary is padded to {trained.get_vocab_size():,}"
+            )
+        self.hf = tokenizer_training.wrapped(trained, lowercase=self.lowercase, max_length=self.max_length)
+        self._adopt()
+        return self
+
+    def load(self, folder: str) -> Self:
+        """Takes the tokenizer of a model directory or Hub name; the options then say what it is.
+
+        Raises:
+            ModelError: There is no (fast) tokenizer.
+            ConfigError: max_length is more than the model's positions.
+        """
+        try:
+            loaded: Any = AutoTokenizer.from_pretrained(folder)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise ModelError(_no_tokenizer(folder)) from error
+        # without tokenizer files transformers gives a tokenizer of special tokens alone
+        if not loaded.is_fast or len(loaded) <= len(loaded.added_tokens_decoder):
+            raise ModelError(_no_tokenizer(folder))
+        self.hf = loaded
+        limit = _max_positions(folder) or min(self.hf.model_max_length, _UNBOUNDED)
+        if self.max_length > limit and self.max_length != _MAX_LENGTH:
+            raise ConfigError(
+                f'max_length is {self.max_length}, but "{folder}" reads at most {limit} tokens; lower it.'
+            )
+        self.max_length = min(self.max_length, limit)
+        self.hf.model_max_length = self.max_length
+        self._adopt()
+        return self
+
+    def save(self, folder: Path) -> None:
+        """Writes tokenizer.json and tokenizer_config.json into a model directory."""
+        self.hf.save_pretrained(str(folder))
+
+    def _adopt(self) -> None:
+        """Makes the tokenizers that `process` uses, which the settings of `hf` calls cannot disturb."""
+        facts = tokenizer_training.describe(self.hf.backend_tokenizer)
+        self.tokenizer, self.lowercase, self.vocab_size = facts.algorithm, facts.lowercase, len(self.hf)
+        self._texts = self._limited(self.hf.backend_tokenizer)
+        self._words = self._limited(tokenizer_training.with_prefix_space(self.hf.backend_tokenizer))
+
+    def _limited(self, backend: Tokenizer) -> Tokenizer:
+        own = Tokenizer.from_str(backend.to_str())
+        own.no_padding()
+        own.enable_truncation(self.max_length, strategy="longest_first")
+        return own
+
+    @property
+    def special(self) -> dict[str, int]:
+        """Ids of ``cls``, ``sep``, ``mask`` and ``pad``; those that the tokenizer lacks are absent."""
+        hf = self.hf
+        first = {
+            "cls": hf.cls_token_id,
+            "sep": hf.sep_token_id,
+            "mask": hf.mask_token_id,
+            "pad": hf.pad_token_id,
+        }
+        instead = {"cls": hf.bos_token_id, "sep": hf.eos_token_id, "pad": hf.eos_token_id}
+        ids = {role: instead.get(role) if i is None else i for role, i in first.items()}
+        return {role: i for role, i in ids.items() if i is not None}
+
+    def corpus(self, source: Any, *, cache: Path, split: str, units: str = "stream") -> TokenCorpus:
+        """Tokenises unlabelled text once; see `pretune.corpus.open_or_build`.
+
+        Args:
+            source: Anything `pretune.data.documents` reads.
+            cache: Folder for tokenised corpora.
+            split: ``train``, ``valid`` or ``all``.
+            units: ``stream``, or ``sentences`` to keep their borders.
+        """
+        plain = Tokenizer.from_str(self.hf.backend_tokenizer.to_str())
+        plain.no_truncation()
+        plain.no_padding()
+        content = hashlib.blake2b(plain.to_str().encode(), digest_size=16).hexdigest()
+        return open_or_build(
+            lambda: (d.text for d in self._documents(source)),
+            encode=encoder_of(plain),
+            special=self.special,
+            vocab_size=len(self.hf),
+            cache=cache,
+            key=corpus_key(data.fingerprint(source), content, self.columns, self.boundary),
+            split=split,
+            sentences=units == "sentences",
+        )
+
+    def _documents(self, source: Any) -> data.Documents:
+        return data.documents(source, text_column=self.columns.get("text"), boundary=self.boundary)
+
+    def process(self, record: Mapping[str, Any]) -> Example:
+        """Tokenises ``text`` (and ``text_pair``), or the words ``tokens``, to at most max_length tokens.
+
+        Returns:
+            ``input_ids``, with special tokens; for pairs ``token_type_ids`` where the model has them; for
+            words ``word_ids``, the word of each token, -1 for special tokens.
+
+        Raises:
+            DataError: A value that is not text.
+        """
+        return self.process_many([record])[0]
+
+    def process_many(self, records: Sequence[Mapping[str, Any]]) -> list[Example]:
+        """`process` for many records, on all cores; all must have the same roles."""
+        if not records:
+            return []
+        words = "tokens" in records[0] and "text" not in records[0]
+        read = _words if words else _texts
+        # the fast one does not say which word a token is of
+        encode = self._words.encode_batch if words else self._texts.encode_batch_fast
+        examples: list[Example] = []
+        for start in range(0, len(records), _BATCH):
+            inputs = [read(record) for record in records[start : start + _BATCH]]
+            try:
+                encodings = encode(inputs, is_pretokenized=words)
+            except (TypeError, UnicodeEncodeError) as error:
+                raise DataError(f"A text has characters that are no Unicode ({error}); clean it.") from error
+            examples += [
+                self._example(e, words, isinstance(i, tuple)) for e, i in zip(encodings, inputs, strict=True)
+            ]
+        return examples
+
+    def _example(self, encoding: Encoding, words: bool, pair: bool) -> Example:
+        example: Example = {"input_ids": encoding.ids}
+        if len(example["input_ids"]) == self.max_length and encoding.overflowing:
+            self.num_truncated += 1
+        if words:
+            example["word_ids"] = [-1 if i is None else i for i in encoding.word_ids]
+        elif pair and "token_type_ids" in self.hf.model_input_names:
+            example["token_type_ids"] = encoding.type_ids
+        return example
+
+    def pad(self, examples: Sequence[Example]) -> Batch:
+        """Pads to the longest: ``input_ids``, ``attention_mask`` and, if any has it, ``token_type_ids``."""
+        lengths = np.array([len(e["input_ids"]) for e in examples])
+        real = np.arange(lengths.max(initial=0)) < lengths[:, None]
+        ids = np.full(real.shape, self.special.get("pad", 0), np.int64)
+        ids[real] = np.concatenate([e["input_ids"] for e in examples])
+        batch = {
+            "input_ids": torch.from_numpy(ids),
+            "attention_mask": torch.from_numpy(real.astype(np.int64)),
+        }
+        if any("token_type_ids" in e for e in examples):
+            types = np.zeros(real.shape, np.int64)
+            types[real] = np.concatenate(
+                [e.get("token_type_ids", [0] * len(e["input_ids"])) for e in examples]
+            )
+            batch["token_type_ids"] = torch.from_numpy(types)
+        return batch
+
+    def length(self, example: Example) -> int:
+        """Number of tokens."""
+        return len(example["input_ids"])
+
+    def config(self, size: str, family: str) -> PretrainedConfig:
+        """The config of a size preset (tiny, mini, small, medium, base) of a family (bert, modernbert).
+
+        Also makes the tokenizer give the inputs that the family reads: ModernBERT has no token types.
+        """
+        config = text_config.text_config(
+            size, family, vocab_size=len(self.hf), max_length=self.max_length, special=self.special
+        )
+        names = ["input_ids", "token_type_ids", "attention_mask"]
+        if family != "bert":
+            names.remove("token_type_ids")
+        self.hf.model_input_names = names
+        self.hf.init_kwargs["model_input_names"] = names  # what save_pretrained writes
+        return config
+
+
+def _texts(record: Mapping[str, Any]) -> str | tuple[str, str]:
+    text, pair = record.get("text"), record.get("text_pair")
+    for value in (text, *([] if pair is None else [pair])):
+        if not isinstance(value, str):
+            raise DataError(f"A text was expected, found {value!r}; remove the row or name another column.")
+    return str(text) if pair is None else (str(text), pair)
+
+
+def _words(record: Mapping[str, Any]) -> list[str]:
+    words = list(record["tokens"]) if isinstance(record["tokens"], (Sequence, np.ndarray)) else None
+    if words is None or isinstance(record["tokens"], str) or not all(isinstance(w, str) for w in words):
+        raise DataError(f"A list of words was expected, found {record['tokens']!r}.")
+    return words
+
+
+def _max_positions(folder: str) -> int | None:
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError, KeyError):
+        return None  # a tokenizer on its own, such as that of a run that has not ended
+    positions = getattr(config, "max_position_embeddings", None)
+    if not positions or positions < 0:
+        return None
+    shifted = any(name in config.model_type for name in _OFFSET_POSITIONS)
+    return int(positions - (config.pad_token_id or 0) - 1) if shifted else int(positions)
+
+
+def _no_tokenizer(folder: str) -> str:
+    return (
+        f'"{folder}" has no tokenizer that can be used (tokenizer.json with a vocabulary); give a directory '
+        "or Hub name that has one, or train from scratch."
+    )

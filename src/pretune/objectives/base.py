@@ -1,0 +1,88 @@
+"""What an objective must define: a module whose forward returns ``{"loss": ...}``, without labels."""
+
+from __future__ import annotations
+
+__all__ = ["Objective", "require_kind"]
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from pretune.errors import ConfigError
+from pretune.method import Method
+from pretune.modalities.base import Batch, Corpus, Example, Modality
+
+
+class Objective(Method, nn.Module):
+    """A pre-training objective: owns its heads, teachers and discriminators; `export` gives what survives.
+
+    `fit` calls, in order: `setup` once; `collate` and `forward` each step; `after_step` each step; `export` at the end.
+    All randomness of a step comes from the generator given to `collate` and from torch's global generator, which `fit`
+    seeds from (seed, step, rank): that is what makes a resumed run bit-identical.
+    """
+
+    accepts: ClassVar[frozenset[str]]
+    """Modality kinds it works for."""
+
+    units: ClassVar[str] = "stream"
+    """What it needs of a corpus: ``stream``, or for tokens ``sentences`` (their borders are kept)."""
+
+    scale: dict[str, float]
+    """Set by `fit` before each forward: weight of this micro-batch's mean for each key of `counts` (1.0 on its own).
+
+    A mean loss over `n` targets multiplied by its scale makes gradient accumulation and DDP equal to one big batch.
+    """
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.scale = {}
+
+    def setup(self, model: PreTrainedModel, modality: Modality) -> None:
+        """Takes the encoder (see `auto_class`) and builds heads. Called once, before any optimiser exists."""
+        raise NotImplementedError
+
+    def auto_class(self, model_type: str) -> Any:
+        """The transformers Auto class that should build or load the model for this objective."""
+        from transformers import AutoModel
+
+        return AutoModel
+
+    def examples(self, corpus: Corpus, *, seed: int) -> Sequence[Example]:
+        """An indexable view of the corpus, one item an example; nothing is copied."""
+        raise NotImplementedError
+
+    def collate(self, examples: Sequence[Example], rng: np.random.Generator) -> Batch:
+        """Examples to a batch, with all masking noise drawn from `rng`."""
+        raise NotImplementedError
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """Number of targets of each mean in the loss, e.g. ``{"mlm": 190}``; empty: micro-batches weigh the same."""
+        return {}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The scalar ``loss`` to minimise and whatever else should be logged (detached scalars)."""
+        raise NotImplementedError
+
+    def after_step(self, progress: float) -> None:
+        """Called after each optimiser step; `progress` is the share of the budget spent, 0 to 1 (EMA teachers)."""
+
+    def health(self, corpus: Corpus) -> dict[str, float]:
+        """Reference values printed beside the loss, e.g. ``{"unigram_entropy": 6.9}``; computed once, cheap."""
+        return {}
+
+    def export(self) -> PreTrainedModel:
+        """The transformers model to save; `AutoModel.from_pretrained` must load its encoder."""
+        raise NotImplementedError
+
+
+def require_kind(method: Any, modality: Modality, known: Sequence[Any]) -> None:
+    """Raises ConfigError, listing the names in `known` that fit, unless `method` accepts the modality's kind."""
+    if modality.kind not in method.accepts:
+        fit = ", ".join(m.__module__.rpartition(".")[2] for m in known if modality.kind in m.accepts)
+        raise ConfigError(
+            f'"{method.name}" works on {"/".join(sorted(method.accepts))}, and {modality.name} data is '
+            f"{modality.kind}; these fit: {fit}."
+        )

@@ -1,0 +1,174 @@
+"""A finished run, ready to predict: any size of input, in order, one output row for every input row."""
+
+from __future__ import annotations
+
+__all__ = ["Predictor", "load"]
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors import SafetensorError
+
+from pretune import encoder, registry
+from pretune.data import stream_records
+from pretune.errors import DataError, ModelError, PretuneError, RunError
+from pretune.evaluate import predictions
+from pretune.modalities.base import Example, Modality
+from pretune.objectives.base import require_kind
+from pretune.sources import Source
+from pretune.tasks.base import Prediction, Task
+
+CHUNK = 2048
+"""Records that are read, sorted into length buckets and predicted together."""
+
+
+class Predictor:
+    """A fine-tuned task with its model and modality, in eval mode."""
+
+    def __init__(self, task: Task, *, path: Path | None = None) -> None:
+        self.task = task
+        self.path = path
+        task.eval()
+        task.model.eval()
+
+    @property
+    def modality(self) -> Modality:
+        """What turns records into model inputs."""
+        return self.task.modality
+
+    def predict(
+        self, records: Source, *, columns: Mapping[str, str] | None = None, batch_size: int = 64
+    ) -> list[Prediction]:
+        """Predicts every record of a list, DataFrame, data set or file; see `stream`."""
+        return list(self.stream(records, columns=columns, batch_size=batch_size))
+
+    def stream(
+        self,
+        source: Source,
+        *,
+        columns: Mapping[str, str] | None = None,
+        batch_size: int = 64,
+        chunk: int = CHUNK,
+    ) -> Iterator[Prediction]:
+        """Predicts records one after the other, in input order, in memory that does not grow with the input.
+
+        Args:
+            source: Path, ``-`` for standard input, Hub name, list of str or dict, DataFrame or Dataset.
+            columns: Column of a role where the usual names do not fit, e.g. ``{"text": "review"}``.
+            batch_size: Most records in one run of the model.
+            chunk: Records that are sorted by length together.
+
+        Yields:
+            One JSON-able prediction a row; a row that cannot be used gives ``{"error", "row"}`` in its place.
+
+        Raises:
+            DataError: The source as a whole cannot be used.
+        """
+        rows = stream_records(source, roles=self.roles, columns=columns or {}, required=self.required)
+        while part := list(itertools.islice(rows, chunk)):
+            yield from self._predict_rows(part, batch_size)
+
+    @property
+    def roles(self) -> dict[str, Sequence[str]]:
+        """Input roles and the usual column names of each."""
+        return dict(self.task.roles or self.modality.inputs)
+
+    @property
+    def required(self) -> list[str]:
+        """Roles that every row must have; none where a task takes words or text and checks itself."""
+        if {"tokens", "text"} <= self.roles.keys():
+            return []
+        return [r for r in self.task.required_roles(self.modality) if r != self.task.label_role]
+
+    def _predict_rows(
+        self, rows: Sequence[tuple[Any, Exception | None]], batch_size: int
+    ) -> Iterator[Prediction]:
+        done: list[Prediction] = [{}] * len(rows)
+        usable = [(i, record) for i, (record, error) in enumerate(rows) if error is None]
+        for i, (_, error) in enumerate(rows):
+            if error is not None:
+                done[i] = {"error": str(error), "row": getattr(error, "row", None)}
+        examples = self._process([record for _, record in usable])
+        good: list[tuple[int, Example]] = []
+        for (i, record), example in zip(usable, examples, strict=True):
+            if isinstance(example, PretuneError):
+                done[i] = {
+                    "error": f"{record['_file']}, row {record['_row']}: {example}",
+                    "row": record["_row"],
+                }
+            else:
+                good.append((i, example))
+        found = predictions(self.task, [e for _, e in good], batch_size=batch_size)
+        for (i, _), prediction in zip(good, found, strict=True):
+            done[i] = prediction
+        yield from done
+
+    def _process(self, records: Sequence[Mapping[str, Any]]) -> Sequence[Example | PretuneError]:
+        """Examples, or the error of a record; together, and one by one only when one of them is bad."""
+        if not records:
+            return []
+        try:
+            return self.task.process(records)
+        except DataError:
+            return [self._process_one(record) for record in records]
+
+    def _process_one(self, record: Mapping[str, Any]) -> Example | PretuneError:
+        try:
+            return self.task.process([record])[0]
+        except DataError as error:
+            return error
+
+
+def load(run: str | Path) -> Predictor:
+    """Restores the task of a finished run.
+
+    Args:
+        run: A run directory that `pretune finetune` wrote.
+
+    Raises:
+        RunError: There is no such run, or it is not a finished fine-tuning run.
+        ModelError: Its weights are missing, damaged or incomplete.
+    """
+    path = Path(run)
+    recipe = _recipe(path)
+    task: Task = registry.build("task", recipe["task"])
+    modality: Modality = registry.build("modality", recipe.get("modality", "text"))
+    require_kind(task, modality, [type(task)])
+    folder = path / "model"
+    if not (folder / "config.json").is_file():
+        raise RunError(
+            f'"{run}" has no finished model (model/config.json); let its fine-tuning end, or run it again.'
+        )
+    modality.load(str(folder))
+    try:
+        model, report = encoder.make(task.auto_class_for(modality.kind), path)
+    except SafetensorError as error:
+        raise ModelError(
+            f'The weights in "{folder}" are damaged ({error}); copy or train the run again.'
+        ) from error
+    if report.new:
+        raise ModelError(
+            f'The weights in "{folder}" lack {len(report.new)} of {report.num_tensors} tensors '
+            f"(first: {report.new[0]}); copy or train the run again."
+        )
+    task.restore(model, modality)
+    return Predictor(task, path=path)
+
+
+def _recipe(path: Path) -> dict[str, Any]:
+    file = path / "recipe.yaml"
+    if not file.is_file():
+        what = "has no recipe.yaml" if path.is_dir() else "does not exist"
+        raise RunError(f'"{path}" {what}; give a run directory that "pretune finetune" wrote.')
+    try:
+        recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RunError(f'"{file}" is not readable YAML ({str(error).partition(chr(10))[0]}).') from error
+    if not isinstance(recipe, dict) or "task" not in recipe:
+        raise RunError(
+            f'"{path}" is not a fine-tuning run: its recipe names no task; give one of "pretune finetune".'
+        )
+    return recipe

@@ -1,0 +1,240 @@
+"""`pretrain`: corpus, tokenizer, encoder, objective, fit, export."""
+
+from __future__ import annotations
+
+__all__ = ["RunResult", "classes", "export", "fast_attention", "fingerprints", "prepare", "pretrain", "recipe_of"]
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PretrainedConfig, set_seed
+
+from pretune import data as data_io
+from pretune import encoder, machine, registry
+from pretune.checkpoint import RunDirectory
+from pretune.lineage import lineage, model_card
+from pretune.method import Method
+from pretune.modalities.base import Corpus, Modality
+from pretune.objectives.base import Objective, require_kind
+from pretune.progress import say
+from pretune.train import FitResult, fit
+
+_VALID_EXAMPLES = 512
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        path: The run directory; ``path / "model"`` loads with transformers.
+        metrics: Held-out metrics: validation, and ``test_...`` where a test set was given.
+        fitted: Steps, tokens, seconds, forecast.
+    """
+
+    path: Path
+    metrics: dict[str, Any] = field(default_factory=dict)
+    fitted: FitResult | None = None
+
+
+def pretrain(
+    data: Any,
+    *,
+    out: str,
+    objective: str | dict[str, Any] | Objective = "mlm",
+    modality: str | dict[str, Any] | Modality = "text",
+    from_: str | None = None,
+    size: str = "mini",
+    family: str = "bert",
+    budget: str = "20m",
+    valid: Any = None,
+    columns: Mapping[str, str] | None = None,
+    batch_size: int = 64,
+    lr: float | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    cache: str | None = None,
+    **loop: Any,
+) -> RunResult:
+    """Pre-trains an encoder on unlabelled data.
+
+    Args:
+        data: File, folder, Hub name, or (in Python) a list, DataFrame or Dataset.
+        out: The run directory to write.
+        objective: What to learn from; `pretune list` names them.
+        modality: What the data is; its options shape the tokenizer and the length of examples.
+        from_: A run, model directory or Hub name whose encoder to continue from (domain-adaptive pre-training).
+        size: Size preset for training from scratch (tiny, mini, small, medium, base).
+        family: Architecture for training from scratch (bert, modernbert).
+        budget: When to stop: 20m, 2h, 2e8tok, 3epochs, 5000steps.
+        valid: Unlabelled held-out data; not given: 1 % of the documents of `data`.
+        columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
+        batch_size: Examples in an optimiser step.
+        lr: Peak learning rate; not given: 0.4 / width from scratch, 0.04 / width with `from_`.
+        seed: Of the weights, the data order and the noise.
+        overwrite: Replace an earlier run in `out`.
+        cache: Folder for processed data; not given: $PRETUNE_CACHE or ~/.cache/pretune.
+        loop: What `pretune.train.fit` takes: schedule, ema, precision, checkpoint_every ...
+
+    Raises:
+        PretuneError: In one sentence, what is wrong with the data, an option, the checkpoint or the run directory.
+    """
+    method: Objective = registry.build("objective", objective)
+    source: Modality = registry.build("modality", modality)
+    require_kind(method, source, classes("objective"))
+    recipe = recipe_of(locals(), "pretrain", data=data, objective=method, modality=source, loop=loop)
+    run = RunDirectory(out)
+    state = run.open(recipe, overwrite=overwrite)
+    source.columns = dict(columns or {})
+    prepare(source, data, from_, run.path / "modality")
+    folder = Path(cache or os.environ.get("PRETUNE_CACHE", "~/.cache/pretune")).expanduser()
+    corpus = source.corpus(data, cache=folder, split="train" if valid is None else "all", units=method.units)
+    held_out = source.corpus(
+        data if valid is None else valid,
+        cache=folder,
+        split="valid" if valid is None else "all",
+        units=method.units,
+    )
+    set_seed(seed)
+    weights = from_ or source.config(size, family)
+    report = _build_objective(method, weights, source)
+    rate = lr or (0.04 if from_ else 0.4) / method.export().config.hidden_size
+    examples = method.examples(corpus, seed=seed)
+    floor = method.health(held_out).get("unigram_entropy")
+    say(f"corpus: {len(corpus):,} tokens in {len(examples):,} examples; {report}; lr {rate:.3g}")
+    fitted = fit(
+        method,
+        examples,
+        run=run,
+        budget=budget,
+        batch_size=batch_size,
+        lr=rate,
+        seed=seed,
+        state=state,
+        strategies=(),
+        lengths=None,
+        primary=None,
+        min_steps=1,
+        validate=_held_out_loss(method, held_out, seed),
+        floor=floor,
+        **loop,
+    )
+    facts = lineage(
+        recipe,
+        fitted,
+        verb="pretrain",
+        data=fingerprints(train=data, valid=valid),
+        parent=from_,
+        transfer=str(report),
+        lr=rate,
+        floor=floor,
+    )
+    export(run, method, source, facts)
+    say(f"wrote {run.model}")
+    return RunResult(run.path, fitted.best, fitted)
+
+
+def classes(slot: str) -> list[Any]:
+    """Every class of a registry folder."""
+    return [registry.find(slot, n) for n in registry.names(slot)]
+
+
+def recipe_of(arguments: dict[str, Any], verb: str, **special: Any) -> dict[str, Any]:
+    """Every option, resolved and YAML-able."""
+    loop = special.pop("loop")
+    plain = {k: v for k, v in arguments.items() if k not in special and k not in ("loop", "overwrite")}
+    plain = {k: v for k, v in plain.items() if not isinstance(v, (Method, type))}
+    named = {k: v.spec() if isinstance(v, Method) else _describe(v) for k, v in special.items()}
+    plain = {"from" if k == "from_" else k: _describe(v) for k, v in plain.items()}
+    return {"verb": verb, **named, **plain, **loop}
+
+
+def _describe(value: Any) -> Any:
+    """A data source as it can be written in a recipe: itself if it is a path, else its fingerprint."""
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    return f"in memory: {data_io.fingerprint(value)}"
+
+
+def prepare(source: Modality, data: Any, from_: str | None, kept: Path) -> None:
+    """Takes the tokenizer of a checkpoint, or of the interrupted run, or learns one."""
+    if from_ is not None:
+        source.load(encoder.model_folder(from_))
+    elif kept.is_dir():
+        source.load(str(kept))
+    else:
+        source.learn(data)
+        temporary = kept.with_name("modality.tmp")
+        source.save(temporary)
+        temporary.rename(kept)
+
+
+def _build_objective(method: Objective, weights: encoder.Source, source: Modality) -> encoder.TransferReport:
+    config = weights if isinstance(weights, PretrainedConfig) else encoder.read_config(weights)
+    auto_class = method.auto_class(config.model_type)
+    model, report = encoder.make(auto_class, weights)
+    fast_attention(model)
+    method.setup(model, source)
+    return report
+
+
+def fast_attention(model: Any) -> None:
+    """Switches a model to the attention that is faster on this machine."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.set_attn_implementation(machine.attention_for(device))
+
+
+def _held_out_loss(method: Objective, corpus: Corpus, seed: int) -> Any:
+    """Mean of every logged value over a fixed part of the held-out corpus, with fixed noise."""
+    examples = method.examples(corpus, seed=seed)
+    number = min(len(examples), _VALID_EXAMPLES)
+    picks = np.linspace(0, len(examples) - 1, number).astype(int) if number else []
+    batches = [
+        method.collate([examples[int(i)] for i in part], np.random.default_rng([seed, k]))
+        for k, part in enumerate(np.array_split(picks, max(1, number // 64)))
+        if len(part)
+    ]
+
+    def validate() -> dict[str, float]:
+        method.eval()
+        method.scale = {}
+        device = next(method.parameters()).device
+        rows: list[dict[str, float]] = []
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(seed)
+            for batch in batches:
+                outputs = method({k: v.to(device) for k, v in batch.items()})
+                rows.append({k: float(v) for k, v in outputs.items() if v.ndim == 0})
+        return {k: float(np.mean([r[k] for r in rows])) for k in rows[0]} if rows else {}
+
+    return validate
+
+
+def fingerprints(**sources: Any) -> dict[str, str]:
+    """Content hash of each source that is given."""
+    return {role: data_io.fingerprint(s) for role, s in sources.items() if s is not None}
+
+
+def export(run: RunDirectory, method: Objective, source: Modality, facts: dict[str, Any]) -> None:
+    """Writes the model directory and finishes the run."""
+    model = method.export()
+    auto = type(model).__name__
+
+    def write(folder: Path) -> None:
+        model.save_pretrained(folder)
+        source.save(folder)
+        card = model_card(facts, folder=run.model, auto=auto, title=run.path.name)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+    run.finish(write, facts)
+
+

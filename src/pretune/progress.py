@@ -1,0 +1,141 @@
+"""What a person sees while it trains, and Ctrl-C."""
+
+from __future__ import annotations
+
+__all__ = ["Console", "StopRequest", "interruptible", "say"]
+
+import contextlib
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import rich.console
+from accelerate import Accelerator
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pretune.loop import Loop
+
+_out = rich.console.Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """One line for the person, on standard error."""
+    _out.print(text, markup=False, soft_wrap=True)
+
+
+@dataclass
+class StopRequest:
+    """Set by the first Ctrl-C; the second one ends the program at once."""
+
+    requested: bool = False
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[StopRequest]:
+    """Turns SIGINT and SIGTERM into a request that the loop answers after its step."""
+    request = StopRequest()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if request.requested:
+            raise KeyboardInterrupt
+        request.requested = True
+
+    try:
+        earlier = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: the caller keeps its own handling
+        earlier = {}
+    try:
+        yield request
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+class Console:
+    """Progress of one fit: a bar on a terminal, plain lines elsewhere.
+
+    Args:
+        accelerator: Only its main process prints.
+        floor: The loss of a model that knows only frequencies.
+    """
+
+    def __init__(self, accelerator: Accelerator, floor: float | None) -> None:
+        self.accelerator = accelerator
+        self.floor = floor
+        columns = (
+            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+            BarColumn(),
+            TextColumn("{task.fields[health]}"),
+            TimeRemainingColumn(),
+        )
+        shown = accelerator.is_main_process and _out.is_terminal
+        self.bar = Progress(*columns, console=_out, disable=not shown)
+        self.task = self.bar.add_task("", total=1, health="")
+        self.smooth: dict[str, float] = {}
+        self.rate = 0.0
+        self.last = (time.monotonic(), 0)
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def note(self, text: str) -> None:
+        """One line, from the main process only."""
+        if self.accelerator.is_main_process:
+            say(text)
+
+    def start(self, loop: Loop, forecast: dict[str, float], steps_per_epoch: float, machine: str) -> None:
+        """Says where it runs and what the budget will buy."""
+        precision = {"no": "fp32"}.get(self.accelerator.mixed_precision, self.accelerator.mixed_precision)
+        self.note(f"on {machine}; {precision}; {self.accelerator.num_processes} process(es)")
+        self.last = (time.monotonic(), loop.tokens)
+        if loop.step:
+            self.note(f"resumed at step {loop.step} of {loop.plan.total_steps}")
+            return
+        epochs = loop.plan.total_steps / steps_per_epoch
+        text = f"forecast: {loop.plan.total_steps} steps ({epochs:.2f} epochs)"
+        if "seconds" in forecast:
+            end = datetime.now() + timedelta(seconds=forecast["seconds"])
+            text += f", {forecast['tokens']:.3g} tokens, done at {end:%H:%M:%S}, {_peak_memory():.1f} GiB"
+        self.note(text)
+
+    def step(self, loop: Loop, logs: dict[str, float]) -> None:
+        """Moves the bar."""
+        for key in ("loss", "grad_norm"):
+            self.smooth[key] = 0.95 * self.smooth.get(key, logs[key]) + 0.05 * logs[key]
+        now = time.monotonic()
+        if now - self.last[0] > 1.0:
+            self.rate = (loop.tokens - self.last[1]) / (now - self.last[0])
+            self.last = (now, loop.tokens)
+        self.bar.update(self.task, completed=loop.step, total=loop.plan.total_steps, health=self._health())
+
+    def _health(self) -> str:
+        floor = f" (word frequency alone: {self.floor:.2f})" if self.floor else ""
+        norm = self.smooth["grad_norm"]
+        return f"loss {self.smooth['loss']:.3f}{floor}  |grad| {norm:.2f}  {self.rate:,.0f} tok/s"
+
+    def validation(self, loop: Loop, metrics: dict[str, float]) -> None:
+        """One line for each validation; the health verdict where there is a floor."""
+        shown = "  ".join(f"{k} {v:.4g}" for k, v in metrics.items())
+        verdict = ""
+        if self.floor is not None and "loss" in metrics:
+            answer = "yes" if metrics.get("mlm_loss", metrics["loss"]) < self.floor else "not yet"
+            verdict = f"  learning more than word frequency ({self.floor:.2f}): {answer}"
+        self.note(f"step {loop.step}/{loop.plan.total_steps} {loop.elapsed:.0f}s  held-out {shown}{verdict}")
+
+
+def _peak_memory() -> float:
+    """Peak resident memory of this process, GiB."""
+    kib: Any = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kib / (2**30 if sys.platform == "darwin" else 2**20)

@@ -1,0 +1,235 @@
+"""The verbs as functions, and what the command line adds to them: printing and files."""
+
+from __future__ import annotations
+
+__all__ = ["check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"]
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from pretune.checkpoint import write_text
+from pretune.checks import check
+from pretune.errors import ConfigError
+from pretune.evaluation import Evaluation
+from pretune.evaluation import evaluate as score
+from pretune.explain.base import Explainer
+from pretune.explaining import Explanation, explain_records, write_page
+from pretune.finetuning import finetune, labelled
+from pretune.predicting import load
+from pretune.pretraining import pretrain
+from pretune.progress import say
+
+
+def evaluate(run: str, data: Any, *, columns: Mapping[str, str] | None = None, seed: int = 0) -> Evaluation:
+    """Scores a fine-tuned run on labelled held-out data.
+
+    Args:
+        run: A run directory of `finetune`.
+        data: Labelled file, folder, Hub name, list of dicts, DataFrame or Dataset.
+        columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
+        seed: Of the bootstrap behind the intervals.
+
+    Returns:
+        Metrics with bootstrap intervals, confusion matrix and calibration.
+    """
+    predictor = load(run)
+    held = labelled(data, predictor.task, predictor.modality, dict(columns or {}))
+    return score(predictor.task, held.examples, held.labels, seed=seed)
+
+
+def predict(
+    run: str, data: Any, *, columns: Mapping[str, str] | None = None, batch_size: int = 64
+) -> Iterator[dict[str, Any]]:
+    """Predicts every record, in input order; a bad row gives an ``error`` in its place.
+
+    Args:
+        run: A run directory of `finetune`.
+        data: File, folder, Hub name, ``-`` for standard input, list, DataFrame or Dataset.
+        columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
+        batch_size: Most records in one run of the model.
+    """
+    return load(run).stream(data, columns=columns, batch_size=batch_size)
+
+
+def explain(
+    run: str,
+    data: Any,
+    *,
+    explainer: str | dict[str, Any] | Explainer = "integrated_gradients",
+    of: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    num_random: int = 20,
+    seed: int = 0,
+) -> list[Explanation]:
+    """Shows which words decided, with faithfulness beside random explanations.
+
+    Args:
+        run: A run directory of `finetune`.
+        data: A list of texts or records, or a file of them; on the command line a text itself, or a file.
+        explainer: How to attribute; `pretune list` names them.
+        of: The class, or the number of the entity, to explain instead of the prediction.
+        columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
+        num_random: Random orders of the words that the explanation is compared with; 0 leaves that out.
+        seed: Of the random orders.
+    """
+    return explain_records(
+        load(run), data, explainer=explainer, of=of, columns=columns, num_random=num_random, seed=seed
+    )
+
+
+# -- the same, as commands ---------------------------------------------------------------------------------------------
+
+
+def evaluate_command(
+    run: str, data: str, *, columns: Mapping[str, str] | None = None, seed: int = 0, out: str | None = None
+) -> int:
+    """Scores a fine-tuned run on labelled held-out data.
+
+    Args:
+        run: A run directory of `pretune finetune`.
+        data: Labelled file, folder or Hub name.
+        columns: Column of each role, where the usual names do not fit.
+        seed: Of the bootstrap behind the intervals.
+        out: Folder for evaluation.json and confusion.png.
+    """
+    found = evaluate(run, data, columns=columns, seed=seed)
+    found.print()
+    if out is not None:
+        folder = Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "evaluation.json", json.dumps(found.to_dict(), indent=2) + "\n")
+        if found.confusion is not None:
+            found.confusion.plot(folder / "confusion.png")
+        say(f"wrote {folder}")
+    return 0
+
+
+def predict_command(
+    run: str,
+    data: str,
+    *,
+    columns: Mapping[str, str] | None = None,
+    batch_size: int = 64,
+    out: str | None = None,
+) -> int:
+    """Predicts every record, one JSON line each, in input order.
+
+    Args:
+        run: A run directory of `pretune finetune`.
+        data: File, folder, Hub name, or - for standard input.
+        columns: Column of each role, where the usual names do not fit.
+        batch_size: Most records in one run of the model.
+        out: File to write instead of standard output.
+    """
+    failed = 0
+    rows = predict(run, data, columns=columns, batch_size=batch_size)
+    with _writing(out) as stream:
+        for row in rows:
+            failed += "error" in row
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+    if failed:
+        say(f'{failed} row(s) could not be used; their lines have "error".')
+    return 0
+
+
+@contextmanager
+def _writing(out: str | None) -> Iterator[TextIO]:
+    """Standard output, or a file that appears only when it is complete."""
+    if out is None:
+        yield sys.stdout
+        return
+    temporary = Path(f"{out}.tmp")
+    with temporary.open("w", encoding="utf-8") as stream:
+        yield stream
+    os.replace(temporary, out)
+
+
+def explain_command(
+    run: str,
+    data: str,
+    *,
+    explainer: str | dict[str, Any] | Explainer = "integrated_gradients",
+    of: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    num_random: int = 20,
+    seed: int = 0,
+    out: str | None = None,
+) -> int:
+    """Shows which words decided, with faithfulness beside random explanations.
+
+    Args:
+        run: A run directory of `pretune finetune`.
+        data: A text, or a file of records.
+        explainer: How to attribute.
+        of: The class, or the number of the entity, to explain instead of the prediction.
+        columns: Column of each role, where the usual names do not fit.
+        num_random: Random orders of the words that the explanation is compared with; 0 leaves that out.
+        seed: Of the random orders.
+        out: A .html page or a .json file to write as well.
+    """
+    if out is not None and Path(out).suffix not in (".html", ".json"):
+        raise ConfigError(f'--out ends with .html or .json; found "{out}".')
+    records = data if Path(data).exists() else [data]
+    found = explain(
+        run, records, explainer=explainer, of=of, columns=columns, num_random=num_random, seed=seed
+    )
+    _console().print(*(e.render() for e in found))
+    if out is not None and out.endswith(".json"):
+        write_text(Path(out), json.dumps([e.to_dict() for e in found], indent=2) + "\n")
+    elif out is not None:
+        write_page(found, Path(out))
+    return 0
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console()
+
+
+def check_command(
+    data: str,
+    *,
+    task: str | None = None,
+    test: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    boundary: str = "line",
+) -> int:
+    """Looks for problems in data before any compute is spent.
+
+    Args:
+        data: File, folder or Hub name.
+        task: What the labels are for (classification, tagging, regression); not given: unlabelled text.
+        test: Labelled test data, to look for overlap with `data`.
+        columns: Column of each role, where the usual names do not fit.
+        boundary: For unlabelled .txt files: a document is a line, lines up to a blank one, or the file.
+    """
+    report = check(data, task=task, test=test, columns=columns or {}, boundary=boundary)
+    report.render()
+    return report.status
+
+
+def demo_command(
+    name: str = "text", *, out: str = "runs/demo", budget: str = "60s", seed: int = 0, seeds: int = 3
+) -> int:
+    """Pre-trains, fine-tunes, predicts and explains on data that is already on this machine.
+
+    Args:
+        name: Which demo: text.
+        out: Folder for its runs and the report.
+        budget: Of the pre-training.
+        seed: First seed.
+        seeds: Paired repetitions of the comparison.
+    """
+    from pretune import demo_text
+
+    demos: dict[str, Callable[..., Any]] = {"text": demo_text.run}
+    if name not in demos:
+        raise ConfigError(f'There is no demo "{name}"; there are: {", ".join(demos)}.')
+    demos[name](out=Path(out) / name, budget=budget, seed=seed, seeds=seeds)
+    return 0

@@ -1,0 +1,362 @@
+"""What a user names as data (file, folder, Hub name, Python object) to tables of rows."""
+
+from __future__ import annotations
+
+__all__ = ["STDIN", "Hub", "Local", "Source", "dataset_table", "load_hub", "locate", "tables"]
+
+import itertools
+import os
+import re
+import socket
+import sys
+import urllib.request
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+
+import datasets
+
+from pretune.class_names import class_names, with_names
+from pretune.errors import DataError, did_you_mean
+from pretune.readers import (
+    FORMATS,
+    RowError,
+    RowStream,
+    Table,
+    decoded,
+    file_table,
+    format_of,
+    json_rows,
+    lines,
+    text_rows,
+)
+
+Source: TypeAlias = Any
+"""A path, ``folder:split``, ``hub-name[:config]:split``, ``-``, a DataFrame, a list or a ``Dataset``."""
+
+STDIN = "-"
+
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "validation": "valid",
+    "val": "valid",
+    "dev": "valid",
+    "test": "test",
+    "testing": "test",
+}
+_SHARD = re.compile(r"[-_.]\d.*")
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+){0,2}")
+_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Local:
+    """Files on this machine.
+
+    Attributes:
+        root: The file or folder that was named.
+        files: Those that will be read, sorted.
+        ignored: Files below `root` whose ending is not in `FORMATS`.
+    """
+
+    root: Path
+    files: tuple[Path, ...]
+    ignored: tuple[Path, ...] = ()
+
+    @property
+    def classes(self) -> bool:
+        """Whether it is a folder with one sub-folder of ``.txt`` files for each label."""
+        inner = [f.relative_to(self.root).parts for f in self.files if f != self.root]
+        plain = all(format_of(f) == "text" for f in self.files)
+        return plain and all(len(p) > 1 for p in inner) and len({p[0] for p in inner}) > 1
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A data set of the Hugging Face Hub."""
+
+    name: str
+    config: str | None = None
+    split: str | None = None
+
+
+def locate(source: str | Path) -> Local | Hub | datasets.Dataset:
+    """Finds what a path or name stands for.
+
+    ``folder:split`` takes one split of a folder that has several (``train.csv`` and ``test.csv``, or
+    folders of these names); ``folder:all`` takes all files. Hub names are ``name``, ``name:split`` and
+    ``name:config:split``.
+
+    Raises:
+        DataError: Nothing of that name, nothing in it that can be read, or several splits and none chosen.
+    """
+    text = str(source)
+    path, split = Path(text).expanduser(), None
+    if not path.exists() and ":" in text:
+        before, _, after = text.rpartition(":")
+        if Path(before).expanduser().exists():
+            path, split = Path(before).expanduser(), after
+    if path.is_dir():
+        return _saved(path, split) or _folder(path, split)
+    if path.exists():
+        return _file(path, split)
+    if isinstance(source, Path) or _is_path(text):
+        raise DataError(f'There is no file or folder "{text}"; check the path.{_similar(path)}')
+    name, *rest = text.split(":")
+    return Hub(name, rest[0] if len(rest) == 2 else None, rest[-1] if rest else None)
+
+
+def _is_path(text: str) -> bool:
+    looks = text.startswith((".", "~", os.sep)) or not _HUB_NAME.fullmatch(text)
+    return looks or text.lower().removesuffix(".gz").endswith(tuple(FORMATS))
+
+
+def _similar(path: Path) -> str:
+    """A hint with the closest name in the nearest folder that exists."""
+    while not path.parent.is_dir() and path != path.parent:
+        path = path.parent
+    try:
+        return did_you_mean(path.name, [p.name for p in path.parent.iterdir()])
+    except OSError:
+        return ""
+
+
+def _file(path: Path, split: str | None) -> Local:
+    if split:
+        raise DataError(f'"{path}" is one file and has no split "{split}"; leave ":{split}" out.')
+    if format_of(path) is None:
+        raise DataError(
+            f'Cannot read "{path}": expected a file that ends in {_endings()}; convert or rename it.'
+        )
+    if path.is_file() and path.stat().st_size == 0:
+        raise DataError(f'"{path}" is empty; give a file with at least one row.')
+    return Local(path, (path,))
+
+
+def _endings() -> str:
+    return ", ".join(FORMATS) + " (or these with .gz)"
+
+
+def _folder(path: Path, split: str | None) -> Local:
+    every = [f for f in sorted(path.rglob("*")) if f.is_file() and not _hidden(f.relative_to(path))]
+    files = [f for f in every if format_of(f)]
+    ignored = tuple(f for f in every if not format_of(f))
+    if not files:
+        endings = ", ".join(sorted({f.suffix or f.name for f in ignored})) or "no file at all"
+        raise DataError(f'"{path}" holds {endings}; expected files that end in {_endings()}.')
+    if split == "all":
+        return Local(path, tuple(files), ignored)
+    root = _single_folder(path, files)
+    by_split: dict[str, list[Path]] = {}
+    for f in files:
+        by_split.setdefault(_split_of(f.relative_to(root)), []).append(f)
+    if split is None:
+        _require_one_split(path, [s for s in by_split if s in _SPLITS.values()])
+        return Local(root, tuple(files), ignored)
+    return _one_split(path, root, split, by_split, ignored)
+
+
+def _one_split(
+    path: Path, root: Path, split: str, by_split: dict[str, list[Path]], ignored: tuple[Path, ...]
+) -> Local:
+    chosen = by_split.get(_SPLITS.get(split, split))
+    if not chosen:
+        known = ", ".join(sorted(by_split))
+        raise DataError(f'"{path}" has no split "{split}"; it has: {known}.{did_you_mean(split, by_split)}')
+    top = root / chosen[0].relative_to(root).parts[0]
+    return Local(top if top.is_dir() else root, tuple(chosen), ignored)
+
+
+def _require_one_split(path: Path | str, splits: Collection[str]) -> None:
+    if len(splits) > 1:
+        listed, example = ", ".join(sorted(splits)), "train" if "train" in splits else min(splits)
+        raise DataError(f'"{path}" holds several splits ({listed}); name one, as "{path}:{example}".')
+
+
+def _hidden(relative: Path) -> bool:
+    return any(part.startswith(".") for part in relative.parts)
+
+
+def _single_folder(path: Path, files: Sequence[Path]) -> Path:
+    """Goes down while everything is in one sub-folder that is no split (the Hub's ``data/``)."""
+    while True:
+        tops = {f.relative_to(path).parts[0] for f in files}
+        inside = path / tops.pop()
+        if tops or not inside.is_dir() or inside.name.lower() in _SPLITS:
+            return path
+        path = inside
+
+
+def _split_of(relative: Path) -> str:
+    """The split that a file or top folder is named after (``train-0-of-2.parquet``: train), or its name."""
+    top = relative.parts[0]
+    stem = top if len(relative.parts) > 1 else top.split(".")[0]
+    word = _SHARD.sub("", stem).lower()
+    return _SPLITS.get(word, stem)
+
+
+def _saved(path: Path, split: str | None) -> datasets.Dataset | None:
+    """A folder written by `Dataset.save_to_disk`; None when it is another sort of folder."""
+    if not any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
+        return None
+    try:
+        return _chosen(str(path), datasets.load_from_disk(str(path)), split)
+    except (OSError, ValueError, KeyError) as bad:
+        if isinstance(bad, DataError):
+            raise
+        raise DataError(
+            f'"{path}" is a damaged `datasets` folder ({_first_line(bad)}); save it again.'
+        ) from bad
+
+
+def _chosen(name: str, loaded: Any, split: str | None) -> datasets.Dataset:
+    if isinstance(loaded, datasets.Dataset):
+        if split:
+            raise DataError(f'"{name}" is one data set without splits; leave ":{split}" out.')
+        return loaded
+    if split is None:
+        _require_one_split(name, list(loaded))
+        return next(iter(loaded.values()))
+    same = [s for s in loaded if s == split or _SPLITS.get(s, s) == _SPLITS.get(split, split)]
+    if not same:
+        known = ", ".join(sorted(loaded))
+        raise DataError(f'"{name}" has no split "{split}"; it has: {known}.{did_you_mean(split, loaded)}')
+    return loaded[same[0]]
+
+
+def load_hub(hub: Hub) -> datasets.Dataset:
+    """Downloads (once; `datasets` caches it) and memory-maps a data set of the Hub.
+
+    Raises:
+        DataError: It does not exist, cannot be reached, or has several splits and none was chosen.
+    """
+    try:
+        _require_reachable(hub.name)
+        loaded = datasets.load_dataset(hub.name, hub.config)
+    except Exception as bad:  # the Hub client raises errors of many libraries
+        raise DataError(
+            f'"{hub.name}" is not a file or folder here, nor a Hub data set that can be loaded '
+            f"({_first_line(bad)}); give a path, NAME:SPLIT or NAME:CONFIG:SPLIT.{_similar(Path(hub.name))}"
+        ) from bad
+    return _chosen(":".join(filter(None, (hub.name, hub.config))), loaded, hub.split)
+
+
+def _require_reachable(name: str) -> None:
+    """Fails at once without a network: the client would try a mistyped path for half a minute."""
+    cached = Path(datasets.config.HF_DATASETS_CACHE) / name.replace("/", "___")
+    if not cached.exists() and not urllib.request.getproxies():
+        socket.getaddrinfo(urlsplit(datasets.config.HF_ENDPOINT).hostname, 443)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def tables(source: Source, *, labelled: bool = False, conll: bool = False) -> Iterator[Table]:
+    """The tables of any source, in order.
+
+    Args:
+        source: See `Source`.
+        labelled: Labels are wanted: in sub-folders of ``.txt``, a file is a row and its folder the label.
+        conll: Token tags are wanted: ``.txt`` files are CoNLL columns.
+
+    Raises:
+        DataError: The source does not exist or is of no sort that can be read.
+    """
+    if isinstance(source, str) and source == STDIN:
+        yield _stdin_table()
+    elif isinstance(source, str | Path):
+        yield from _located_tables(locate(source), labelled, conll)
+    elif isinstance(source, datasets.Dataset):
+        yield dataset_table(source, "the data set")
+    elif isinstance(source, list | tuple):
+        yield Table("the list", None, lambda _: _list_rows(source))
+    elif hasattr(source, "columns") and hasattr(source, "itertuples"):
+        columns = [str(c) for c in source.columns]
+        yield Table("the DataFrame", columns, lambda needed: _frame_rows(source, needed))
+    else:
+        raise DataError(
+            f"Cannot read data from {type(source).__name__}; expected a path, a Hub name, a DataFrame, "
+            f"a list of str or dict, or a datasets.Dataset{_split_hint(source)}."
+        )
+
+
+def _split_hint(source: Any) -> str:
+    return (
+        f' (one split of it, as data["{next(iter(source))}"])' if isinstance(source, dict) and source else ""
+    )
+
+
+def _located_tables(found: Local | Hub | datasets.Dataset, labelled: bool, conll: bool) -> Iterator[Table]:
+    if isinstance(found, Hub):
+        yield dataset_table(load_hub(found), found.name)
+    elif isinstance(found, datasets.Dataset):
+        yield dataset_table(found, "the saved data set")
+    elif labelled and found.classes:
+        yield from (_class_table(file, found.root) for file in found.files)
+    else:
+        yield from (file_table(file, conll=conll) for file in found.files)
+
+
+def _class_table(path: Path, root: Path) -> Table:
+    label = path.relative_to(root).parts[0]
+    return Table(str(path), ["text", "label"], lambda _: _class_rows(path, label), "line")
+
+
+def _class_rows(path: Path, label: str) -> RowStream:
+    """The whole file as one row."""
+    pieces = list(lines(path))
+    error = next((p.error for p in pieces if p.error), None)
+    yield 1, error or {"text": "".join(p.text for p in pieces).strip(), "label": label}
+
+
+def dataset_table(data: datasets.Dataset, name: str) -> Table:
+    """The rows of a `datasets.Dataset`, class numbers replaced by their names."""
+    return Table(name, data.column_names, partial(_dataset_rows, data))
+
+
+def _dataset_rows(data: datasets.Dataset, needed: Sequence[str] | None) -> RowStream:
+    chosen = data.select_columns(list(needed)) if needed is not None else data
+    names = class_names(chosen.features)
+    batches = chosen.with_format("arrow").iter(batch_size=_BATCH)
+    rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+    for number, row in enumerate(rows, 1):
+        yield number, with_names(row, names)
+
+
+def _frame_rows(frame: Any, needed: Sequence[str] | None) -> RowStream:
+    columns = {str(c): frame[c] for c in frame.columns if needed is None or str(c) in needed}
+    for number, values in enumerate(zip(*columns.values(), strict=True), 1):
+        yield number, dict(zip(columns, values, strict=True))
+
+
+def _list_rows(items: Sequence[Any]) -> RowStream:
+    for number, item in enumerate(items, 1):
+        if isinstance(item, dict):
+            yield number, item
+        elif isinstance(item, str):
+            yield number, {"text": item}
+        elif isinstance(item, list | tuple):
+            yield number, {"tokens": list(item)}
+        else:
+            reason = f"expected a str, a dict or a list of tokens, found {type(item).__name__}."
+            yield number, RowError("the list", number, reason)
+
+
+def _stdin_table() -> Table:
+    """JSON objects when the first line with text begins with ``{``, else a text a line."""
+    stream = decoded("stdin", sys.stdin.buffer)
+    head = []
+    for line in stream:
+        head.append(line)
+        if line.text.strip():
+            break
+    every = itertools.chain(head, stream)
+    if head and head[-1].text.lstrip().startswith("{"):
+        return Table("stdin", None, lambda _: json_rows("stdin", every), "line")
+    return Table("stdin", ["text"], lambda _: text_rows(every), "line")

@@ -1,0 +1,121 @@
+"""What a task must define: an objective that has labels, predictions, metrics and a target to explain."""
+
+from __future__ import annotations
+
+__all__ = ["Prediction", "Task"]
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from pretune.encoder import Source, TransferReport
+from pretune.errors import ConfigError
+from pretune.modalities.base import Batch, Example, Modality
+from pretune.objectives.base import Objective
+
+Prediction: TypeAlias = dict[str, Any]
+"""One JSON-able prediction: for classification ``{"label", "probabilities"}``, for tagging ``{"spans"}``..."""
+
+
+class Task(Objective):
+    """A supervised task around one plain transformers model (``self.model``)."""
+
+    label_columns: ClassVar[Sequence[str]]
+    """Usual names of the label column, best first."""
+
+    label_role: ClassVar[str] = "label"
+    """Name of the label column after reading."""
+
+    roles: ClassVar[Mapping[str, Sequence[str]] | None] = None
+    """Input roles and usual column names, where they are not those of the modality."""
+
+    stratified: ClassVar[bool] = True
+    """Whether a split keeps the share of each label value."""
+
+    primary: ClassVar[str]
+    """The metric that chooses the best weights; higher is better."""
+
+    model: PreTrainedModel
+    modality: Modality
+
+    def learn_labels(self, labels: Sequence[Any]) -> None:
+        """Learns the label set from training labels; a loaded task has it from the model's config.
+
+        Raises:
+            DataError: Labels that cannot be learnt from (one class, NaN ...).
+        """
+
+    def config_overrides(self) -> dict[str, Any]:
+        """What the task writes into the model config: ``id2label``, ``problem_type`` ..."""
+        raise NotImplementedError
+
+    def setup_from(self, source: Source, modality: Modality) -> TransferReport:
+        """Builds or loads ``self.model`` with this task's head."""
+        from pretune import encoder
+
+        self.modality = modality
+        auto_class = self.auto_class_for(modality.kind)
+        self.model, report = encoder.make(auto_class, source, **self.config_overrides())
+        return report
+
+    def auto_class_for(self, kind: str) -> Any:
+        """The transformers Auto class for inputs of this kind."""
+        raise NotImplementedError
+
+    def restore(self, model: PreTrainedModel, modality: Modality) -> None:
+        """Takes a fine-tuned model (label names from its config) for evaluation, prediction or explanation."""
+        self.modality = modality
+        self.model = model
+
+    def required_roles(self, modality: Modality) -> tuple[str, ...]:
+        """Roles that every labelled record must have."""
+        return (next(iter(self.roles or modality.inputs)), self.label_role)
+
+    def process(self, records: Sequence[Mapping[str, Any]]) -> Sequence[Example]:
+        """Records (columns named by role) to examples, without labels."""
+        return self.modality.process_many(records)
+
+    def labelled(self, example: Example, label: Any) -> Example:
+        """Adds an encoded label (``labels``) to a processed example; raises DataError for an unknown one."""
+        raise NotImplementedError
+
+    def collate(self, examples: Sequence[Example], rng: np.random.Generator | None = None) -> Batch:
+        """Pads inputs and, when present, labels."""
+        raise NotImplementedError
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Model outputs; with ``labels`` in the batch also ``loss``. Always has ``logits`` (batch first)."""
+        raise NotImplementedError
+
+    def decode(self, logits: Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:
+        """Logits of one batch to one prediction a record."""
+        raise NotImplementedError
+
+    def metrics(self, predictions: Sequence[Prediction], labels: Sequence[Any]) -> dict[str, float]:
+        """Held-out metrics from predictions and raw labels; pure, so that it can be bootstrapped over records."""
+        raise NotImplementedError
+
+    def target(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
+        """The scalar a record, shape (batch,), that an explanation differentiates; `of` names a class, entity, box."""
+        raise NotImplementedError
+
+    def export(self) -> PreTrainedModel:
+        """The fine-tuned transformers model."""
+        return self.model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+    def read_label(self, record: Mapping[str, Any], column: str) -> Any:
+        """The raw label of a record (``record[column]``), normalised to what `labelled` and `metrics` take."""
+        return record[column]
+
+    def setup(self, model: PreTrainedModel, modality: Modality) -> None:
+        """Not used: a task builds its model with `setup_from`."""
+        raise ConfigError(f"{self.name} is a task and needs labels: use finetune, not pretrain.")

@@ -1,0 +1,397 @@
+"""One tag for each word: named entities with their spans, parts of speech, secondary structure."""
+
+from __future__ import annotations
+
+__all__ = ["Tagging", "detect_scheme", "split_words", "to_iob2"]
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, cast
+
+import numpy as np
+import torch
+from seqeval.metrics.v1 import precision_recall_fscore_support
+from seqeval.scheme import IOB2
+from sklearn.metrics import accuracy_score, f1_score
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import AutoModelForTokenClassification, PreTrainedModel
+
+from pretune import features
+from pretune.errors import ConfigError, DataError, did_you_mean
+from pretune.modalities.base import Batch, Example, Modality
+from pretune.tasks.base import Prediction, Task
+
+_IGNORED = -100
+_ENTITY = re.compile(r"([BIESLU])-(.+)")
+_WORD = re.compile(r"\w+(?:[-'’.,/:]\w+)*|[^\w\s]")
+_OWN = frozenset({"labels", "features", "words", "offsets", "word_index", "word_ids", "more"})
+
+Scheme = Literal["IOB1", "IOB2", "BIOES", "plain"]
+
+
+class Tagging(Task):
+    """Tags words by the first of their sub-words.
+
+    Entity tags may come as IOB1, IOB2, BIOES or BILOU and are normalised to IOB2; then metrics are of whole
+    entities. Other tags (parts of speech) are taken as they are. A sentence too long for the model is
+    tagged in overlapping
+    windows: no word is dropped, neither in training nor in prediction.
+    """
+
+    accepts: ClassVar[frozenset[str]] = frozenset({"tokens"})
+    label_columns: ClassVar[Sequence[str]] = ("tags", "ner_tags", "labels", "label", "ner", "pos")
+    label_role: ClassVar[str] = "tags"
+    roles: ClassVar[Mapping[str, Sequence[str]]] = {
+        "tokens": ("tokens", "words"),
+        "text": ("text", "sentence"),
+    }
+    stratified: ClassVar[bool] = False
+    primary: ClassVar[str] = "f1"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.labels: list[str] = []
+
+    @property
+    def entities(self) -> bool:
+        """Whether the tags mark entities (IOB2), rather than being one class a word."""
+        return "O" in self.labels and all(n == "O" or _ENTITY.fullmatch(n) for n in self.labels)
+
+    # -- labels ----------------------------------------------------------------------------------------------
+
+    def read_label(self, record: Mapping[str, Any], column: str) -> list[str]:
+        """The tags as a list of strings; one string is split at white space.
+
+        Raises:
+            DataError: Neither, or a missing tag.
+        """
+        value = record[column]
+        tags = value.split() if isinstance(value, str) else value
+        if not isinstance(tags, list | tuple | np.ndarray) or any(t is None or t != t for t in tags):
+            raise DataError(f"A record needs one tag a word, found {value!r} in column {column}.")
+        return [str(tag) for tag in tags]
+
+    def learn_labels(self, labels: Sequence[Any]) -> None:
+        """Learns the tag set: O and B-, I- of each entity type; or the tags themselves.
+
+        Raises:
+            DataError: No entity at all, fewer than two tags, or tags that fit no scheme.
+        """
+        rows = [self.read_label({"tags": row}, "tags") for row in labels]
+        scheme = detect_scheme(rows)
+        names = {tag for row in rows for tag in (row if scheme == "plain" else to_iob2(row))}
+        if scheme != "plain":
+            types = sorted({name[2:] for name in names if name != "O"})
+            self.labels = ["O", *(f"{prefix}-{t}" for t in types for prefix in "BI")]
+        else:
+            self.labels = sorted(names)
+        self._choose_primary()
+        if len(self.labels) < 2:
+            found = f'only "{next(iter(names))}"' if names else "none"
+            raise DataError(
+                f"Tagging needs at least two different tags, found {found} in {len(rows)} records."
+            )
+
+    def _choose_primary(self) -> None:
+        self.primary = "f1" if self.entities else "accuracy"  # type: ignore[misc]
+
+    def config_overrides(self) -> dict[str, Any]:
+        """Tag names."""
+        return {
+            "id2label": dict(enumerate(self.labels)),
+            "label2id": {name: i for i, name in enumerate(self.labels)},
+        }
+
+    def auto_class_for(self, kind: str) -> Any:
+        """The token classifier."""
+        return AutoModelForTokenClassification
+
+    def restore(self, model: PreTrainedModel, modality: Modality) -> None:
+        """Takes tag names from the model's config."""
+        super().restore(model, modality)
+        names = cast(dict[int, str], model.config.id2label)
+        self.labels = [names[i] for i in range(len(names))]
+        self._choose_primary()
+
+    def _normalised(self, tags: Any) -> list[str]:
+        row = self.read_label({"tags": tags}, "tags")
+        return to_iob2(row) if self.entities else row
+
+    # -- examples --------------------------------------------------------------------------------------------
+
+    def process(self, records: Sequence[Mapping[str, Any]]) -> Sequence[Example]:
+        """Records with ``tokens`` (words) or raw ``text`` to examples, long ones with further windows."""
+        rows = [_words(record) for record in records]
+        examples = self.modality.process_many([{"tokens": row["words"]} for row in rows])
+        return [row | self._windowed(row["words"], e) for row, e in zip(rows, examples, strict=True)]
+
+    def _windowed(self, words: list[str], example: Example) -> Example:
+        first, *more = self._windows(words, example)
+        return first | ({"more": more} if more else {})
+
+    def _windows(self, words: list[str], example: Example) -> list[Example]:
+        """As many windows as the sentence takes; a word belongs to the one where it has most context."""
+        start, covered = 0, _covered(example)
+        windows = [(start, covered, example)]
+        while start + covered < len(words):
+            tail = self.modality.process({"tokens": words[start + covered :]})
+            if not _covered(tail):
+                break  # only words without a sub-word are left
+            start += max(1, covered - covered // 4)
+            example = self.modality.process({"tokens": words[start:]})
+            covered = _covered(example)
+            windows.append((start, start + covered, example))
+        starts = [w[0] for w in windows[1:]]
+        cuts = [(s + end + 1) // 2 for s, (_, end, _) in zip(starts, windows, strict=False)]
+        owned = zip([0, *cuts], [*cuts, len(words)], windows, strict=True)
+        return [e | {"word_index": _word_index(e["word_ids"], at, lo, hi)} for lo, hi, (at, _, e) in owned]
+
+    def labelled(self, example: Example, label: Any) -> Example:
+        """Adds one tag index a word.
+
+        Raises:
+            DataError: Not one tag a word, malformed or unknown tags.
+        """
+        tags = self._normalised(label)
+        if len(tags) != len(example["words"]):
+            raise DataError(
+                f"There are {len(example['words'])} words and {len(tags)} tags; they must be as many."
+            )
+        index = {name: i for i, name in enumerate(self.labels)}
+        for tag in tags:
+            if tag not in index:
+                known = ", ".join(self.labels[:12]) + (" ..." if len(self.labels) > 12 else "")
+                raise DataError(
+                    f'Tag "{tag}" does not occur in the training data, which has: {known}.'
+                    f"{did_you_mean(tag, self.labels)}"
+                )
+        return example | {"labels": [index[tag] for tag in tags]}
+
+    # -- a step ----------------------------------------------------------------------------------------------
+
+    def collate(self, examples: Sequence[Example], rng: np.random.Generator | None = None) -> Batch:
+        """Pads all windows; ``labels``, ``word_index``: (rows, tokens); ``row_of``: each row's example.
+
+        ``word_index`` is the word at its first sub-word and -1 elsewhere; ``labels`` is -100 there.
+        """
+        rows = [(i, row) for i, e in enumerate(examples) for row in (e, *e.get("more", ()))]
+        batch = self.modality.pad([{k: v for k, v in row.items() if k not in _OWN} for _, row in rows])
+        index = np.full(tuple(batch["input_ids"].shape), -1, dtype=np.int64)
+        for r, (_, row) in enumerate(rows):
+            index[r, : len(row["word_index"])] = row["word_index"]
+        batch["word_index"] = torch.from_numpy(index)
+        batch["row_of"] = torch.tensor([i for i, _ in rows])
+        if "labels" in examples[0]:
+            labels = np.full_like(index, _IGNORED)
+            for r, (i, _) in enumerate(rows):
+                here = index[r] >= 0
+                labels[r, here] = np.asarray(examples[i]["labels"])[index[r, here]]
+            batch["labels"] = torch.from_numpy(labels)
+        return batch | features.stack(examples, batch)
+
+    def counts(self, batch: Batch) -> dict[str, float]:
+        """Words with a tag."""
+        return {"words": float((batch["labels"] != _IGNORED).sum())}
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """``logits`` (rows, tokens, tags), and ``loss`` over words when there are labels."""
+        logits = features.logits(self.model, batch)
+        if "labels" not in batch:
+            return {"logits": logits}
+        known = batch["labels"] != _IGNORED
+        total = F.cross_entropy(logits[known].float(), batch["labels"][known], reduction="sum")
+        return {"loss": total / known.sum().clamp(min=1) * self.scale.get("words", 1.0), "logits": logits}
+
+    # -- results ---------------------------------------------------------------------------------------------
+
+    def decode(self, logits: Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:
+        """``tags``, one a word, and ``spans`` of the entities: label, words [start, end), text, score.
+
+        For raw text, spans also have ``start_char`` and ``end_char``. A word without any sub-word gets ``O``.
+        """
+        best, scores = (t.cpu().numpy() for t in _best(logits))
+        index, row_of = batch["word_index"].cpu().numpy(), batch["row_of"].cpu().numpy()
+        starts = np.cumsum([0, *(len(e["words"]) for e in examples)])
+        rows, columns = np.nonzero(index >= 0)
+        place = starts[row_of[rows]] + index[rows, columns]
+        flat = np.full(starts[-1], -1, dtype=np.int64)
+        flat[place] = best[rows, columns]
+        score = np.zeros(starts[-1])
+        score[place] = scores[rows, columns]
+        names = np.array([*self.labels, "O"], dtype=object)[flat]
+        cuts = zip(starts[:-1], starts[1:], examples, strict=True)
+        return [self._prediction(names[a:b].tolist(), score[a:b], e) for a, b, e in cuts]
+
+    def _prediction(self, tags: list[str], scores: Any, example: Example) -> Prediction:
+        found = _spans(tags) if self.entities else []
+        return {"tags": tags, "spans": [_span(label, a, b, scores, example) for label, a, b in found]}
+
+    def metrics(self, predictions: Sequence[Prediction], labels: Sequence[Any]) -> dict[str, float]:
+        """Entities: ``precision``, ``recall``, ``f1`` (strict IOB2); else ``accuracy``, ``macro_f1``."""
+        truth, guess = [self._normalised(row) for row in labels], [p["tags"] for p in predictions]
+        if self.entities:
+            scores = precision_recall_fscore_support(
+                truth, guess, average="micro", scheme=IOB2, zero_division=0
+            )
+            return dict(zip(("precision", "recall", "f1"), map(float, scores[:3]), strict=True))
+        true, found = [t for row in truth for t in row], [t for row in guess for t in row]
+        macro = f1_score(true, found, average="macro", zero_division=0.0)
+        return {"accuracy": float(accuracy_score(true, found)), "macro_f1": float(macro)}
+
+    def target(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
+        """Summed logits of an entity's tags at the first sub-words of its words.
+
+        Args:
+            logits: Shape (rows, tokens, tags).
+            batch: Of the same rows, or of the one row that all logits come from.
+            of: A span as `decode` gives it, or ``(label, start, end)`` in words; None: all words predicted
+                as part of an entity (all words where there is none).
+        """
+        index = batch["word_index"]
+        if of is None:
+            best = logits.detach().argmax(-1)
+            here = index.expand(best.shape) >= 0
+            inside = here & (best != self.labels.index("O")) if self.entities else here
+            inside = torch.where(inside.any(-1, keepdim=True), inside, here)
+            scores = (logits.max(-1).values * inside).sum(-1)
+        else:
+            scores = (logits * self._tag_mask(index, logits, of)).sum((1, 2))
+        row_of = batch["row_of"]
+        if len(scores) != len(row_of) or len(row_of) == int(row_of.max()) + 1:
+            return scores
+        return scores.new_zeros(int(row_of.max()) + 1).index_add(0, row_of, scores)
+
+    def _tag_mask(self, index: Tensor, logits: Tensor, of: Any) -> Tensor:
+        label, start, end = (of["label"], of["start"], of["end"]) if isinstance(of, Mapping) else of
+        tags = (f"B-{label}", f"I-{label}") if self.entities else (label, label)
+        missing = [t for t in tags if t not in self.labels]
+        if missing:
+            raise ConfigError(f'There is no tag "{missing[0]}".{did_you_mean(missing[0], self.labels)}')
+        first, rest = (self.labels.index(t) for t in tags)
+        mask = torch.zeros(*index.shape, logits.shape[-1], dtype=logits.dtype, device=logits.device)
+        mask[..., first] += index == start
+        mask[..., rest] += (index > start) & (index < end)
+        return mask
+
+
+def detect_scheme(sequences: Iterable[Sequence[str]]) -> Scheme:
+    """How tags mark entities; ``plain`` when they are not all ``O`` or ``<letter of BIESLU>-<type>``.
+
+    Raises:
+        DataError: Some entities begin with I- after O, as in IOB1, and others with B-, as in IOB2.
+    """
+    rows = [list(row) for row in sequences]
+    kinds = {tag for row in rows for tag in row}
+    if not all(tag == "O" or _ENTITY.fullmatch(tag) for tag in kinds):
+        return "plain"
+    if any(tag[0] in "ESLU" and tag != "O" for tag in kinds):
+        return "BIOES"
+    begun = {"B": (-1, ""), "I": (-1, "")}
+    for number, row in enumerate(rows, 1):
+        for before, tag in zip(["O", *row], row, strict=False):
+            if tag != "O" and before[2:] != tag[2:] and begun[tag[0]][0] < 0:
+                begun[tag[0]] = (number, tag)
+    if begun["B"][0] > 0 and begun["I"][0] > 0:
+        raise DataError(
+            f'Tags fit neither IOB1 nor IOB2: record {begun["I"][0]} begins an entity "{begun["I"][1]}", '
+            f'record {begun["B"][0]} with "{begun["B"][1]}"; begin all with B- (IOB2).'
+        )
+    return "IOB1" if begun["I"][0] > 0 else "IOB2"
+
+
+def to_iob2(tags: Sequence[str]) -> list[str]:
+    """One sentence's tags in IOB1, IOB2, BIOES or BILOU as IOB2; other tags are given back as they are.
+
+    Raises:
+        DataError: Entities that end before they begin, or the like.
+    """
+    scheme = detect_scheme([tags])
+    if scheme == "BIOES":
+        return _from_bioes(tags)
+    if scheme != "IOB1":
+        return list(tags)
+    before = ["O", *tags]
+    return [f"B{t[1:]}" if t[0] == "I" and b[2:] != t[2:] else t for b, t in zip(before, tags, strict=False)]
+
+
+def _from_bioes(tags: Sequence[str]) -> list[str]:
+    out, inside = [], ""
+    for position, tag in enumerate([*tags, "O"]):
+        letter, kind = ("O", "") if tag == "O" else (tag[0], tag[2:])
+        continues = letter in "IEL"
+        if continues != bool(inside) or (continues and kind != inside):
+            found = f'"{tag}"' if position < len(tags) else "the end"
+            raise DataError(
+                f"Tags are no valid BIOES: {found} at word {position + 1} follows {_after(inside)}."
+            )
+        inside = kind if letter in "BI" else ""
+        out.append("O" if tag == "O" else f"{'I' if continues else 'B'}-{kind}")
+    return out[:-1]
+
+
+def _after(inside: str) -> str:
+    return f"an open entity {inside}" if inside else "no open entity"
+
+
+def split_words(text: str) -> tuple[list[str], list[tuple[int, int]]]:
+    """Words and punctuation marks with character offsets; ``1996-08-22`` and ``don't`` are one word."""
+    found = list(_WORD.finditer(text))
+    return [m.group() for m in found], [m.span() for m in found]
+
+
+def _words(record: Mapping[str, Any]) -> Example:
+    tokens, text = record.get("tokens"), record.get("text")
+    if isinstance(tokens, str):
+        tokens = tokens.split()
+    if isinstance(tokens, list | tuple | np.ndarray):
+        row: Example = {"words": [str(word) for word in tokens]}
+    elif isinstance(text, str):
+        words, offsets = split_words(text)
+        row = {"words": words, "offsets": offsets}
+    else:
+        raise DataError("A record for tagging needs words (tokens) or text, found neither; remove it.")
+    if not row["words"]:
+        raise DataError("A record for tagging has no words; remove it.")
+    return row
+
+
+def _covered(example: Example) -> int:
+    """Number of words from the first on that an example has sub-words of."""
+    return max(example["word_ids"], default=-1) + 1
+
+
+def _word_index(word_ids: Sequence[int], shift: int, low: int, high: int) -> list[int]:
+    """The word that starts at each sub-word, -1 for others and for words outside [low, high)."""
+    pairs = zip([-1, *word_ids], word_ids, strict=False)
+    found = [w + shift if w >= 0 and w != before else -1 for before, w in pairs]
+    return [w if low <= w < high else -1 for w in found]
+
+
+def _best(logits: Tensor) -> tuple[Tensor, Tensor]:
+    scores, best = logits.detach().float().softmax(-1).max(-1)
+    return best, scores
+
+
+def _spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Entities of strict IOB2: a B- and the I- of its type that follow; an I- without its B- begins none."""
+    found: list[tuple[str, int, int]] = []
+    for i, tag in enumerate(tags):
+        if tag[0] == "B":
+            found.append((tag[2:], i, i + 1))
+        elif tag[0] == "I" and found and found[-1][2] == i and found[-1][0] == tag[2:]:
+            found[-1] = (found[-1][0], found[-1][1], i + 1)
+    return found
+
+
+def _span(label: str, start: int, end: int, scores: Any, example: Example) -> dict[str, Any]:
+    span = {
+        "label": label,
+        "start": start,
+        "end": end,
+        "text": " ".join(example["words"][start:end]),
+        "score": float(scores[start:end].mean()),
+    }
+    if "offsets" in example:
+        span |= {"start_char": example["offsets"][start][0], "end_char": example["offsets"][end - 1][1]}
+    return span

@@ -1,0 +1,60 @@
+"""Size presets of text encoders that are trained from scratch."""
+
+from __future__ import annotations
+
+__all__ = ["FAMILIES", "SIZES", "text_config"]
+
+from collections.abc import Mapping
+
+from transformers import BertConfig, ModernBertConfig, PretrainedConfig
+
+from pretune.errors import ConfigError, did_you_mean
+
+SIZES = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768)}
+"""Layers and width: the miniatures of Turc et al. (2019, arXiv:1908.08962); heads are 64 wide."""
+
+FAMILIES = ("bert", "modernbert")
+
+
+def text_config(
+    size: str, family: str, *, vocab_size: int, max_length: int, special: Mapping[str, int]
+) -> PretrainedConfig:
+    """The transformers config of a preset.
+
+    Args:
+        size: One of `SIZES`.
+        family: One of `FAMILIES`.
+        vocab_size: Of the tokenizer; embeddings get the next multiple of 64 rows.
+        max_length: Positions.
+        special: Ids of ``pad``, ``cls`` and ``sep``.
+
+    Raises:
+        ConfigError: Unknown size or family.
+    """
+    for word, known, what in ((size, SIZES, "size"), (family, FAMILIES, "family")):
+        if word not in known:
+            raise ConfigError(
+                f'There is no {what} "{word}"; there are: {", ".join(known)}.{did_you_mean(word, known)}'
+            )
+    layers, width = SIZES[size]
+    shape = {
+        "vocab_size": -(-vocab_size // 64) * 64,
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": width // 64,
+        "max_position_embeddings": max_length,
+        "pad_token_id": special.get("pad"),
+    }
+    if family == "bert":
+        return BertConfig(**shape, intermediate_size=4 * width)
+    return ModernBertConfig(
+        **shape,
+        intermediate_size=width
+        * 3
+        // 2,  # of a gated layer, which has three matrices: as many weights as 2.25x
+        classifier_pooling="mean",
+        **{f"{name}_token_id": special.get(role) for name, role in _MODERN_IDS},
+    )
+
+
+_MODERN_IDS = (("bos", "cls"), ("cls", "cls"), ("eos", "sep"), ("sep", "sep"))

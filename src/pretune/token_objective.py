@@ -1,0 +1,87 @@
+"""What the objectives on token streams share: the encoder, its vocabulary, dropout and pooling."""
+
+from __future__ import annotations
+
+__all__ = ["TokenObjective", "check_rate", "encode", "pooled", "set_dropout"]
+
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from pretune.errors import ConfigError
+from pretune.masking import TokenTable
+from pretune.modalities.base import Batch, Corpus, Modality
+from pretune.objectives.base import Objective
+from pretune.segments import unigram_entropy
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+class TokenObjective(Objective):
+    """Base of the token objectives; a subclass has the options `dropout` and `mask_rate`."""
+
+    accepts: ClassVar[frozenset[str]] = frozenset({"tokens"})
+
+    model: PreTrainedModel
+    table: TokenTable
+    max_length: int
+    dropout: float
+
+    def setup(self, model: PreTrainedModel, modality: Modality) -> None:
+        """Takes the encoder, reads the tokenizer and sets the dropout rate of training."""
+        self.model = model
+        tokens: Any = modality
+        self.table = TokenTable.of(tokens.hf)
+        self.max_length = min(tokens.max_length, _num_positions(model))
+        set_dropout(model, self.dropout)
+
+    def health(self, corpus: Corpus) -> dict[str, float]:
+        """The loss that word frequency alone reaches."""
+        stream: Any = corpus
+        return {"unigram_entropy": unigram_entropy(stream.counts())}
+
+    def export(self) -> PreTrainedModel:
+        """The model; its config keeps the dropout rate that fine-tuning should use."""
+        return self.model
+
+
+def _num_positions(model: PreTrainedModel) -> int:
+    return int(getattr(model.config, "max_position_embeddings", None) or 1 << 30)
+
+
+def check_rate(name: str, value: float, *, low: float = 0.0, high: float = 1.0) -> float:
+    """Returns the value, or raises ConfigError when it is outside low..high."""
+    if not low <= value <= high:
+        raise ConfigError(f"{name} must be from {low:g} to {high:g}, and is {value:g}.")
+    return value
+
+
+def set_dropout(model: nn.Module, rate: float) -> None:
+    """Sets every dropout rate of a built model; its config, and so the exported one, is left as it is."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = rate
+            continue
+        for name in ("attention_dropout", "dropout"):  # rates that are used functionally
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, rate)
+
+
+def encode(model: PreTrainedModel, batch: Batch) -> Any:
+    """The base model's output for the inputs in a batch."""
+    base: Any = model.base_model
+    return base(**{name: batch[name] for name in INPUTS if name in batch})
+
+
+def pooled(model: PreTrainedModel, output: Any, batch: Batch) -> Tensor:
+    """One vector a sequence, (batch, width): the pooler's, first token, or mean."""
+    if getattr(output, "pooler_output", None) is not None:
+        return output.pooler_output
+    hidden = output.last_hidden_state
+    if getattr(model.config, "classifier_pooling", "mean") == "cls":
+        return hidden[:, 0]
+    if "attention_mask" not in batch:
+        return hidden.mean(dim=1)
+    mask = batch["attention_mask"][:, :, None].to(hidden.dtype)
+    return (hidden * mask).sum(dim=1) / mask.sum(dim=1)
