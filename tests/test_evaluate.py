@@ -123,7 +123,7 @@ def _tagged(rng, n):
 def test_fast_intervals_equal_plain_resampling(kind):
     task, guess, truth = kind(np.random.default_rng(3), 120)
     metrics = task.metrics(guess, truth)
-    fast = metric_intervals(task, guess, truth, metrics, level=0.95, resamples=2000, seed=1)
+    fast = metric_intervals(task, guess, truth, metrics, level=0.95, resamples=1000, seed=1)
     drawn = [
         task.metrics([guess[i] for i in row], [truth[i] for i in row])
         for block in resampled_indices(120, 300, seed=2)

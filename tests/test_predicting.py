@@ -1,4 +1,4 @@
-"""A run that was written: loaded, predicting in order, row for row, and equal to transformers' own pipelines."""
+"""A run that was written: loaded, in order, row for row, and equal to the pipelines of transformers."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Source", "TransferReport", "depths", "make", "num_layers", "read_config"]
+__all__ = ["Source", "TransferReport", "blocks", "depths", "make", "num_layers", "read_config"]
 
 import contextlib
 import logging
@@ -125,7 +125,7 @@ def _tensor_names(model: nn.Module) -> list[str]:
     return [name for name, _ in model.named_parameters()]
 
 
-def _blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
+def blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     """The longest list of layers inside the base model: the encoder's blocks."""
     base = getattr(model, "base_model", model)
     prefix = next((n for n, m in model.named_modules() if m is base), "")
@@ -138,7 +138,7 @@ def _blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
 
 def num_layers(model: nn.Module) -> int:
     """Number of encoder blocks."""
-    return len(_blocks(model)[1])
+    return len(blocks(model)[1])
 
 
 def depths(model: nn.Module) -> dict[str, int]:
@@ -147,8 +147,8 @@ def depths(model: nn.Module) -> dict[str, int]:
     Parameters of the base model registered before the blocks count as embeddings; after them, and outside the base
     model, as head.
     """
-    prefix, blocks = _blocks(model)
-    top = len(blocks) + 1
+    prefix, found = blocks(model)
+    top = len(found) + 1
     names = _tensor_names(model)
     in_blocks = [i for i, n in enumerate(names) if n.startswith(f"{prefix}.")]
     first = in_blocks[0] if in_blocks else 0

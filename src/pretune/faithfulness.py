@@ -49,7 +49,7 @@ class Faithfulness:
 
     @property
     def passed(self) -> list[str]:
-        """Tests in which it beats the mean random order (outside its interval) and at most 5% of orders beat it."""
+        """Tests in which it beats the mean random order, outside its interval, and 95% of orders."""
         found = []
         if self.num_words >= _FEWEST_WORDS:
             above = self.comprehensiveness > self.random_comprehensiveness.high

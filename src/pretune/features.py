@@ -13,9 +13,9 @@ __all__ = ["FrozenFeatures", "cached", "logits", "model_inputs", "stack"]
 import contextlib
 import functools
 import inspect
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, overload
 
 import numpy as np
@@ -160,19 +160,14 @@ def cached(
         yield groups
         return
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pretune-features-")))
+        folder = stack.enter_context(TemporaryDirectory(prefix="pretune-features-"))
         stores = [
-            FrozenFeatures(task, g, folder=_subfolder(folder, k), layers=None if whole else layers)
-            for k, g in enumerate(groups)
+            FrozenFeatures(task, g, folder=Path(mkdtemp(dir=folder)), layers=None if whole else layers)
+            for g in groups
         ]
         for store in stores:
             stack.callback(store.close)
         yield tuple(stores)
-
-
-def _subfolder(folder: Path, k: int) -> Path:
-    (folder / str(k)).mkdir()
-    return folder / str(k)
 
 
 def stack(examples: Sequence[Example], batch: Batch) -> Batch:
@@ -264,7 +259,7 @@ def _head(model: PreTrainedModel, batch: Batch, outputs: Mapping[str, Tensor]) -
 
 def _block_output(model: PreTrainedModel, batch: Batch, num_blocks: int) -> Tensor:
     """Hidden states after the lowest `num_blocks` blocks; those above are passed through."""
-    blocks = encoder._blocks(model)[1]
+    blocks = encoder.blocks(model)[1]
     caught: list[Any] = []
     hook = blocks[num_blocks - 1].register_forward_hook(lambda _, __, out: caught.append(out))
     try:
@@ -283,7 +278,7 @@ def _block_output(model: PreTrainedModel, batch: Batch, num_blocks: int) -> Tens
 @contextlib.contextmanager
 def _from_block(model: PreTrainedModel, num_blocks: int, hidden: Tensor) -> Iterator[None]:
     """Inside, block `num_blocks` gives `hidden`, and those below do nothing."""
-    blocks = list(encoder._blocks(model)[1])[:num_blocks]
+    blocks = list(encoder.blocks(model)[1])[:num_blocks]
 
     def give(*_: Any, **__: Any) -> Tensor:
         return hidden

@@ -146,6 +146,7 @@ def _once(
     state = run.open(recipe, overwrite=overwrite)
     train, held_out = _records(data, valid, valid_rate, method, source, dict(columns or {}), seed)
     prepare(source, train, from_, run.path / "modality")
+    method.modality = source
     method.learn_labels(_labels(train, method))
     seen, kept = _process(train, method, source), _process(held_out, method, source)
     set_seed(seed)

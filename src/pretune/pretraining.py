@@ -24,7 +24,7 @@ from pretune.objectives.base import Objective, require_kind
 from pretune.progress import say
 from pretune.train import FitResult, fit
 
-_VALID_EXAMPLES = 512
+_VALID_EXAMPLES = 256
 
 
 @dataclass(frozen=True)

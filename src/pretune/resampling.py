@@ -18,7 +18,7 @@ from pretune.intervals import Floats, Interval, percentile_interval, resampled_i
 from pretune.tasks.base import Prediction, Task
 
 _WORK = 300_000  # records that plain recomputation may go through: a few seconds with scikit-learn
-_FEWEST = 50
+_FEWEST, _MOST = 50, 300
 _CELLS = 1_000_000
 
 Statistic: TypeAlias = Callable[[Floats], Floats]
@@ -43,8 +43,8 @@ def metric_intervals(
         labels: Raw labels, same order.
         metrics: ``task.metrics(predicted, labels)``.
         level: Coverage.
-        resamples: Wanted number; metrics without a fast formula get fewer (at least 50) on large sets, as the
-            interval's ``n`` says.
+        resamples: Wanted number; metrics without a fast formula get fewer (50 to 300); each
+            interval's ``n`` says how many.
         seed: Of the resampling.
     """
     columns, formulas = _sums(predicted, labels)
@@ -89,7 +89,7 @@ def _plain(
     resamples: int,
     seed: int,
 ) -> dict[str, Interval]:
-    times = max(min(_FEWEST, resamples), min(resamples, _WORK // len(labels)))
+    times = max(min(_FEWEST, resamples), min(resamples, _MOST, _WORK // len(labels)))
     drawn: list[dict[str, float]] = []
     for block in resampled_indices(len(labels), times, seed):
         for row in block.tolist():

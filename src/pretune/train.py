@@ -181,8 +181,7 @@ class _Drive:
             if _thaw(loop, before):
                 loop.wrap()
             began = time.monotonic()
-            factor = optim.lr_factor(self.schedule, loop.plan.progress(loop.step + 0.5), self.warmup_rate)
-            logs = loop.train_step(next(batches), factor)
+            logs = loop.train_step(next(batches), self._lr_factor(loop.plan.progress(loop.step + 0.5)))
             self._clock(time.monotonic() - began)
             after = loop.plan.progress(loop.step)
             self.console.step(loop, logs)
@@ -196,6 +195,10 @@ class _Drive:
                     )
                     return
             self._stop_or_save(stop)
+
+    def _lr_factor(self, progress: float) -> float:
+        own = math.prod(s.lr_factor(progress) for s in self.loop.strategies)
+        return own * optim.lr_factor(self.schedule, progress, self.warmup_rate)
 
     def _clock(self, seconds: float) -> None:
         """Keeps the plan of a timed budget aimed at its end."""

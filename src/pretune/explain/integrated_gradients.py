@@ -21,8 +21,8 @@ class IntegratedGradients(Explainer):
     """Gradients of the target, averaged on the straight way from a baseline without words to the record.
 
     The baseline has the mask token in place of every word and keeps special tokens: the model saw masks in
-    pre-training as "a word is here, which one is not known", whereas padding is never attended to; and special
-    tokens are no evidence.
+    pre-training as "a word is here, which one is not known", whereas padding is never attended to; and
+    special tokens are no evidence.
 
     Args:
         n_steps: Points on the way (Gauss-Legendre); more make the sum exacter, see `delta`.

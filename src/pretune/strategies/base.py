@@ -39,6 +39,10 @@ class Strategy(Method):
         """Factor on the decoupled weight decay of one parameter (0 where the strategy penalises it itself)."""
         return 1.0
 
+    def lr_factor(self, progress: float) -> float:
+        """Factor on every learning rate at this progress (0 to 1), on top of the schedule."""
+        return 1.0
+
     def thaw(self, model: PreTrainedModel, progress: float) -> bool:
         """Changes what is trainable at this progress (0 to 1); True when something changed (`fit` then re-wraps).
 
