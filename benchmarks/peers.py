@@ -5,10 +5,10 @@
     python benchmarks/peers.py frozen   --train train.jsonl --test test.jsonl [--epochs 5]
     python benchmarks/peers.py predict  --test test.jsonl [--model runs/ft/model]
 
-Run each in its own process, so that neither side sees the other's allocator, thread or library settings. Nothing
-of pretune is imported. Trainer has its own defaults except: no trackers, no checkpoints, no evaluation while the
-clock runs, no progress bar. Loading and tokenising are not timed, nor the first ``--warm_up`` steps of runs that are
-counted in steps. ``finetune`` and ``frozen`` time whole epochs unless ``--steps`` is given.
+Run each in its own process, so that neither side sees the other's allocator, thread or library settings.
+Nothing of pretune is imported. Trainer has its own defaults except: no trackers, no checkpoints, no evaluation
+while the clock runs, no progress bar. Loading and tokenising are not timed, nor are the first ``--warm_up``
+steps of runs that are counted in steps. Without ``--steps``, ``finetune`` and ``frozen`` time whole epochs.
 """
 
 from __future__ import annotations
@@ -145,9 +145,7 @@ def classifier(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             model=model,
-            args=arguments(
-                folder, options, learning_rate=options.lr, per_device_eval_batch_size=32, **length
-            ),
+            args=arguments(folder, options, learning_rate=options.lr, per_device_eval_batch_size=32, **length),
             train_dataset=train,
             data_collator=DataCollatorWithPadding(tokenizer),
             callbacks=[clock],
@@ -210,9 +208,7 @@ def described(options: argparse.Namespace, seconds: float, items: int, unit: str
         "peer": f"transformers {transformers.__version__}, torch {torch.__version__}",
         "command": options.command,
         "precision": "bf16" if options.bf16 else "fp32",
-        "native_bf16": bool(
-            torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        ),
+        "native_bf16": bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()),
         "batch": options.batch,
         "threads": torch.get_num_threads(),
         "machine": platform.processor() or platform.machine(),
@@ -234,16 +230,12 @@ def parser() -> argparse.ArgumentParser:
     for name in COMMANDS:
         sub = commands.add_parser(name)
         sub.add_argument("--batch", type=int, default=32 if name == "predict" else 8)
-        sub.add_argument(
-            "--warm_up", type=int, default=3, help="steps (predict: batches) before the clock runs"
-        )
+        sub.add_argument("--warm_up", type=int, default=3, help="steps (predict: batches) before the clock runs")
         sub.add_argument("--seed", type=int, default=0)
         sub.add_argument("--gpu", dest="cpu", action="store_false", help="let Trainer take the accelerator")
         if name == "predict":
             sub.set_defaults(bf16=False)
-            sub.add_argument(
-                "--model", type=Path, help="a fine-tuned directory; MiniLM with a random head without"
-            )
+            sub.add_argument("--model", type=Path, help="a fine-tuned directory; MiniLM with a random head without")
         else:
             sub.add_argument("--bf16", action="store_true")
         if name == "mlm":

@@ -59,7 +59,10 @@ def cell(arm: str, source: str | None, train: Any, test: Any, seed: int, lr: flo
         budget=f"{steps_for(len(keep))}steps", seed=seed, lr=lr, checkpoint_every="1h",
     )  # fmt: skip
     shutil.rmtree(folder)
-    return {"accuracy": result.metrics["test_accuracy"], "seconds": result.fitted.seconds if result.fitted else 0.0}
+    return {
+        "accuracy": result.metrics["test_accuracy"],
+        "seconds": result.fitted.seconds if result.fitted else 0.0,
+    }
 
 
 def table(done: list[dict[str, Any]], arms: list[str]) -> str:

@@ -57,9 +57,7 @@ def trained(task: Task, rows: list, label: str, steps: int, lr: float = 3e-3) ->
     labels = [task.read_label(r, label) for r in rows]
     task.learn_labels(labels)
     config = text.config("tiny", "bert")
-    config.update(
-        {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2}
-    )
+    config.update({"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2})
     task.setup_from(config, text)
     examples = [task.labelled(e, y) for e, y in zip(task.process(rows), labels, strict=True)]
     optimizer = torch.optim.AdamW(task.parameters(), lr)

@@ -53,10 +53,7 @@ def test_bad_rows_are_all_counted_and_ten_listed(tmp_path: Path) -> None:
 
 
 def test_one_class_and_no_rows() -> None:
-    assert (
-        "All rows have the label 'a'"
-        in check(_rows(("x", "a"), ("y", "a")), task="classification").problems[0]
-    )
+    assert "All rows have the label 'a'" in check(_rows(("x", "a"), ("y", "a")), task="classification").problems[0]
     assert check(_rows(("x", None)), task="classification").problems[-1] == "No row is usable."
     with pytest.raises(DataError, match="no rows"):
         check([], task="classification")
@@ -111,10 +108,7 @@ def test_multi_label_counts_each() -> None:
 def test_regression() -> None:
     assert check(_rows(("x", 1.5), ("y", 2), ("z", 1.0)), task="regression").facts["label mean"] == 1.5
     assert check(_rows(("x", "1.5"), ("y", "2")), task="regression").status == 0
-    assert (
-        "row 2: the label '2.5' is text"
-        in check(_rows(("x", 1.5), ("y", "2.5")), task="regression").problems[0]
-    )
+    assert "row 2: the label '2.5' is text" in check(_rows(("x", 1.5), ("y", "2.5")), task="regression").problems[0]
     bad = check(_rows(("x", "neutral"), ("y", "inf")), task="regression")
     assert bad.problems[0].startswith("2 of 2 rows cannot be used")
     assert "--label_column" in bad.problems[0]
@@ -163,10 +157,7 @@ def test_entities_are_counted_alike_in_all_schemes() -> None:
 
 def test_tag_lengths_and_unknown_types() -> None:
     bad = [*_tagged("O B-PER"), {"tokens": ["a", "b"], "tags": ["O"]}]
-    assert (
-        "row 2: expected a tag for each token, found 2 tokens and 1 tags"
-        in check(bad, task="tagging").problems[0]
-    )
+    assert "row 2: expected a tag for each token, found 2 tokens and 1 tags" in check(bad, task="tagging").problems[0]
     report = check(_tagged("O B-PER", "B-LOC O"), task="tagging", test=_tagged("B-ORG O O"))
     assert "labels that training data has not: ORG" in report.problems[0]
 

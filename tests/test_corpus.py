@@ -157,9 +157,7 @@ def test_empty_documents_are_counted(tmp_path: Path) -> None:
     assert [w.tolist() for w in corpus.window(1, 9)] == [[9]]
 
 
-@pytest.mark.parametrize(
-    ("documents", "what"), [([], "no documents"), (["void"], "no documents"), (["a b"] * 9, "9")]
-)
+@pytest.mark.parametrize(("documents", "what"), [([], "no documents"), (["void"], "no documents"), (["a b"] * 9, "9")])
 def test_errors(tmp_path: Path, documents: list[str], what: str) -> None:
     with pytest.raises(DataError, match=what):
         make(documents, tmp_path)
@@ -211,9 +209,7 @@ def script(cache: Path, count: int) -> list[str]:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
     def peak(count: int) -> tuple[int, int]:
-        found = subprocess.run(
-            script(tmp_path / str(count), count), capture_output=True, text=True, check=True
-        )
+        found = subprocess.run(script(tmp_path / str(count), count), capture_output=True, text=True, check=True)
         tokens, kilobytes = map(int, found.stdout.split())
         return tokens, kilobytes
 
@@ -224,9 +220,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 def test_a_killed_build_leaves_nothing_that_counts(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        script(tmp_path, 400_000), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(script(tmp_path, 400_000), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_until(lambda: any(tmp_path.glob(".building-*/train.arrow")))
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

@@ -34,9 +34,7 @@ def _rows(records: datasets.Dataset) -> list[dict[str, object]]:
     return [{k: v for k, v in row.items() if not k.startswith("_")} for row in records]
 
 
-@pytest.mark.parametrize(
-    "name", ["a.csv", "a.csv.gz", "a.jsonl", "a.jsonl.gz", "a.json", "a.parquet", "a.ndjson"]
-)
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.jsonl", "a.jsonl.gz", "a.json", "a.parquet", "a.ndjson"])
 def test_formats_give_the_same_records(tmp_path: Path, name: str) -> None:
     frame = pd.DataFrame(ROWS)
     raw = {
@@ -109,9 +107,7 @@ def test_columns_found_named_and_kept() -> None:
     row = {"premise": "p", "hypothesis": "h", "sentence2": "s", "label": 1, "score": 2.5, "doc": 7}
     assert _rows(data.read_records([row], **LABELLED)) == [{"text": "p", "text_pair": "h", "label": 1}]
     named = {"text": "sentence2", "label": "score", "group": "doc"}
-    assert _rows(data.read_records([row], columns=named, **LABELLED)) == [
-        {"text": "s", "label": 2.5, "group": 7}
-    ]
+    assert _rows(data.read_records([row], columns=named, **LABELLED)) == [{"text": "s", "label": 2.5, "group": 7}]
     both = {"text": "t", "sentence2": "s", "title": "x", "label": 1}
     assert _rows(data.read_records([both], **LABELLED)) == [{"text": "t", "label": 1}]
 
@@ -206,19 +202,14 @@ def test_streaming_keeps_every_row(tmp_path: Path) -> None:
     assert found[4][0]["text"] == "e\nf"
     again = pickle.loads(pickle.dumps(found[1][1]))
     assert str(again) == str(found[1][1])
-    lines = list(
-        data.stream_records(_write(tmp_path / "a.txt", "a\n\nb"), roles=data.TEXT_COLUMNS, required=["text"])
-    )
+    lines = list(data.stream_records(_write(tmp_path / "a.txt", "a\n\nb"), roles=data.TEXT_COLUMNS, required=["text"]))
     assert [r["text"] if r else None for r, _ in lines] == ["a", None, "b"]
 
 
 @pytest.mark.parametrize("raw", [b'\n{"text": "a"}\n{"text": \n{"text": "b"}\n', b"\na\n\xe9\nb\n"])
 def test_stdin(monkeypatch: pytest.MonkeyPatch, raw: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
-    found = [
-        r["text"] if r else None
-        for r, _ in data.stream_records("-", roles=data.TEXT_COLUMNS, required=["text"])
-    ]
+    found = [r["text"] if r else None for r, _ in data.stream_records("-", roles=data.TEXT_COLUMNS, required=["text"])]
     assert found == (["a", None, "b"] if b"{" in raw else [None, "a", None, "b"])
 
 
@@ -229,9 +220,7 @@ def test_conll(tmp_path: Path) -> None:
         assert records["tokens"] == [["EU", "#", "."], ["Ann"]]
         assert records["tags"] == [["B-ORG", "O", "O"], ["B-PER"]]
         assert records["_row"] == [4, 9]
-    with pytest.raises(
-        DataError, match=r"line 2: expected 2 columns as in the sentence's first line, found 1"
-    ):
+    with pytest.raises(DataError, match=r"line 2: expected 2 columns as in the sentence's first line, found 1"):
         data.read_records(_write(tmp_path / "b.conll", "EU B-ORG\nrejects\n"), **TAGGED)
     with pytest.raises(DataError, match=r"line 1: the tags .* is empty"):
         data.read_records(_write(tmp_path / "b.conll", "EU\nrejects\n"), **TAGGED)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 import planted
 from pretune.errors import DataError
-from pretune.evaluate import _buckets, calibration, confusion, evaluate, judge, predictions
+from pretune.evaluation import _buckets, calibration, confusion, evaluate, judge, predictions
 from pretune.intervals import percentile_interval, resampled_indices
 from pretune.resampling import metric_intervals
 from pretune.tasks.classification import Classification

@@ -11,9 +11,9 @@ from rich.console import Console
 
 import planted
 from pretune.errors import ConfigError, DataError
-from pretune.explain.attention import Attention
-from pretune.explain.integrated_gradients import IntegratedGradients
-from pretune.explain.occlusion import Occlusion
+from pretune.explainers.attention import Attention
+from pretune.explainers.integrated_gradients import IntegratedGradients
+from pretune.explainers.occlusion import Occlusion
 from pretune.explaining import explain_records
 from pretune.explanation import page, write_page
 from pretune.faithfulness import RATES, faithfulness
@@ -88,9 +88,7 @@ def test_integrated_gradients_are_complete(reviews):
 
 def test_few_steps_are_confessed(reviews):
     (found,) = explain_records(reviews, ["superb"], explainer=IntegratedGradients(n_steps=1), num_random=0)
-    assert any("raise n_steps" in r for r in found.remarks) == (
-        abs(found.delta) > 0.05 * abs(sum(found.scores))
-    )
+    assert any("raise n_steps" in r for r in found.remarks) == (abs(found.delta) > 0.05 * abs(sum(found.scores)))
 
 
 @pytest.mark.parametrize("cls", [IntegratedGradients, Occlusion])

@@ -33,9 +33,7 @@ def ready(task: Any, labels: Sequence[Any], max_length: int = 128) -> Any:
 
 
 def batch_of(task: Any, texts: Sequence[str], labels: Sequence[Any]) -> tuple[list[Any], Any]:
-    examples = [
-        task.labelled(task.modality.process({"text": t}), y) for t, y in zip(texts, labels, strict=True)
-    ]
+    examples = [task.labelled(task.modality.process({"text": t}), y) for t, y in zip(texts, labels, strict=True)]
     return examples, task.collate(examples)
 
 
@@ -112,9 +110,7 @@ def test_restore_finds_multi_label_in_the_config(tmp_path: Path) -> None:
 def test_classification_metrics_are_the_worked_example() -> None:
     task = Classification()
     guess = [{"label": x} for x in "aabb"]
-    assert task.metrics(guess, list("abbb")) == pytest.approx(
-        {"accuracy": 0.75, "macro_f1": (2 / 3 + 4 / 5) / 2}
-    )
+    assert task.metrics(guess, list("abbb")) == pytest.approx({"accuracy": 0.75, "macro_f1": (2 / 3 + 4 / 5) / 2})
     multi = Classification(multi_label=True)
     multi.labels = ["a", "b"]
     scores = multi.metrics([{"labels": ["a"]}, {"labels": ["a", "b"]}], [["a"], ["b"]])
@@ -173,9 +169,7 @@ def test_regression_exports_the_units_of_the_data() -> None:
     plain = again.decode(again(inputs)["logits"], inputs, examples)
     assert [p["value"] for p in plain] == pytest.approx(found, rel=1e-6)
     standard = (torch.tensor(labels) - 100.0) / np.std(labels)
-    torch.testing.assert_close(
-        task(batch)["loss"], ((task(batch)["logits"].squeeze(-1) - standard) ** 2).mean()
-    )
+    torch.testing.assert_close(task(batch)["loss"], ((task(batch)["logits"].squeeze(-1) - standard) ** 2).mean())
 
 
 def test_regression_metrics() -> None:

@@ -117,9 +117,7 @@ def test_a_nan_names_the_step_and_saves_the_batch(tmp_path: Path) -> None:
 def test_time_budget_ends_on_time_and_anneals(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     objective = Regress()
-    result = fit(
-        objective, examples(), run=run, state=run.open({}), budget="2s", batch_size=8, lr=1e-2, seed=0
-    )
+    result = fit(objective, examples(), run=run, state=run.open({}), budget="2s", batch_size=8, lr=1e-2, seed=0)
     assert 1.5 < result.seconds < 4.0
     assert run.metrics()[-1]["lr"] < 1e-3
 
@@ -168,9 +166,7 @@ def test_plan_is_continuous_where_it_is_corrected() -> None:
 def test_permute_is_a_permutation(number: int) -> None:
     seen = permute(np.arange(number), number, seed=5)
     assert sorted(seen.tolist()) == list(range(number))
-    parts = [
-        permute(np.arange(a, b), number, seed=5) for a, b in itertools.pairwise((0, number // 2, number))
-    ]
+    parts = [permute(np.arange(a, b), number, seed=5) for a, b in itertools.pairwise((0, number // 2, number))]
     assert np.concatenate(parts).tolist() == seen.tolist()
 
 

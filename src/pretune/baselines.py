@@ -54,9 +54,7 @@ def tfidf_logistic(
     _require_same(train_texts, train_labels)
     names = sorted(set(train_labels))
     if len(names) < 2:
-        raise DataError(
-            f"TF-IDF + logistic regression needs two labels or more, found {names}; add the others."
-        )
+        raise DataError(f"TF-IDF + logistic regression needs two labels or more, found {names}; add the others.")
     numbers = np.array([names.index(x) for x in train_labels])
     model = LogisticRegression(max_iter=1000, tol=1e-3)
     x, x_test = _fit_best(model, {"C": _C}, train_texts, numbers, test_texts, seed, stratified=True)

@@ -31,9 +31,7 @@ def permute(positions: NDArray[np.int64], num: int, seed: int) -> NDArray[np.int
     return values.astype(np.int64)
 
 
-def _feistel(
-    values: NDArray[np.uint64], half: int, mask: np.uint64, keys: NDArray[np.uint64]
-) -> NDArray[np.uint64]:
+def _feistel(values: NDArray[np.uint64], half: int, mask: np.uint64, keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
     left, right = values >> np.uint64(half), values & mask
     for key in keys:
         mixed = (right + key) * np.uint64(0x9E3779B97F4A7C15)
@@ -64,9 +62,7 @@ class Order:
         lengths: Length of every example, for length buckets.
     """
 
-    def __init__(
-        self, num_examples: int, batch_size: int, *, seed: int, lengths: Sequence[int] | None = None
-    ) -> None:
+    def __init__(self, num_examples: int, batch_size: int, *, seed: int, lengths: Sequence[int] | None = None) -> None:
         self.num_examples = num_examples
         self.batch_size = batch_size
         self.seed = seed
@@ -98,8 +94,6 @@ class Order:
         rng = np.random.default_rng([self.seed, epoch])
         shuffled = rng.permutation(self.num_examples)
         num_buckets = math.ceil(self.num_examples / (self.batch_size * _BUCKET_BATCHES))
-        ranked = [
-            b[np.argsort(self.lengths[b], kind="stable")] for b in np.array_split(shuffled, num_buckets)
-        ]
+        ranked = [b[np.argsort(self.lengths[b], kind="stable")] for b in np.array_split(shuffled, num_buckets)]
         batches = np.array_split(np.concatenate(ranked), int(self.steps_per_epoch))
         return [batches[i] for i in rng.permutation(len(batches))]

@@ -63,9 +63,7 @@ class RunDirectory:
         if overwrite:
             self._remove_run()
         if (self.path / "lineage.json").exists():
-            raise RunError(
-                f"{self.path} holds a finished run; give another --out, or --overwrite to replace it."
-            )
+            raise RunError(f"{self.path} holds a finished run; give another --out, or --overwrite to replace it.")
         earlier = self._recipe()
         if earlier is None and self.path.is_dir() and any(self.path.iterdir()):
             raise RunError(f"{self.path} exists and is not a pretune run; give another --out.")
@@ -124,9 +122,7 @@ class RunDirectory:
             try:
                 tensors = load_file(folder / "state.safetensors")
             except (SafetensorError, OSError) as error:
-                raise RunError(
-                    f"{folder} is damaged ({error}); delete it, or start again with --overwrite."
-                ) from error
+                raise RunError(f"{folder} is damaged ({error}); delete it, or start again with --overwrite.") from error
             return State(tensors, json.loads((folder / "facts.json").read_text(encoding="utf-8")))
         return None
 
@@ -194,4 +190,4 @@ def write_text(path: Path, text: str) -> None:
     """Replaces a file's content atomically."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)

@@ -356,9 +356,7 @@ def _check_corpus(data: Source, columns: Mapping[str, str], boundary: str) -> Ch
     if counts.plain:
         facts["boundary that would suit"] = suited = _suited(counts, num_words)
         if suited != boundary:
-            warnings.append(
-                f'The boundary is "{boundary}"; from the empty lines and files, "{suited}" would suit.'
-            )
+            warnings.append(f'The boundary is "{boundary}"; from the empty lines and files, "{suited}" would suit.')
     if len(found) < 2:
         warnings.append("There are fewer than two documents, so none can be held out; is the boundary right?")
     return CheckReport({k: v for k, v in facts.items() if v != {}}, tuple(found.problems()), tuple(warnings))

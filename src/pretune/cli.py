@@ -117,11 +117,13 @@ def _listing(names: Sequence[str]) -> str:
         found = [slot for slot in registry.SLOTS if names[0] in registry.names(slot)]
         if not found:
             every = [n for slot in registry.SLOTS for n in registry.names(slot)]
-            raise ConfigError(f'There is nothing called "{names[0]}"; see `pretune list`.{did_you_mean(names[0], every)}')
+            raise ConfigError(
+                f'There is nothing called "{names[0]}"; see `pretune list`.{did_you_mean(names[0], every)}'
+            )
         return "\n\n".join(_describe(slot, names[0]) for slot in found)
     lines = []
     for slot, folder in registry.SLOTS.items():
-        lines.append(f"{folder.replace('explain', 'explainers')} (--{slot})")
+        lines.append(f"{folder} (--{slot})")
         lines += [f"  {n:<22}{registry.summary(slot, n)}" for n in registry.names(slot)]
     return "\n".join(lines)
 
@@ -166,7 +168,10 @@ def _run(name: str, words: list[str]) -> int:
     if show:
         import yaml
 
-        print(yaml.safe_dump({"from" if k == "from_" else k: v for k, v in values.items()}, sort_keys=False), end="")
+        print(
+            yaml.safe_dump({"from" if k == "from_" else k: v for k, v in values.items()}, sort_keys=False),
+            end="",
+        )
         return 0
     return _finish(function(**values))
 

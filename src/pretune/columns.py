@@ -71,9 +71,7 @@ class Columns:
         found = {role: self._value(role, column, row.get(column)) for role, column in chosen.items()}
         tokens, tags = found.get("tokens"), found.get("tags")
         if tokens is not None and tags is not None and len(tokens) != len(tags):
-            raise ValueError(
-                f"expected a tag for each token, found {len(tokens)} tokens and {len(tags)} tags."
-            )
+            raise ValueError(f"expected a tag for each token, found {len(tokens)} tokens and {len(tags)} tags.")
         return found
 
     def _of_keys(self, keys: tuple[str, ...]) -> dict[str, str]:
@@ -124,14 +122,10 @@ class Columns:
             # a label column may be there and unused (predict); text may be empty in a corpus only
             if role in self._required and not self._empty:
                 shown = "nothing" if value is None else repr(value)
-                raise ValueError(
-                    f'the {role} (column "{column}") is empty: {shown}; fill it in or delete the row.'
-                )
+                raise ValueError(f'the {role} (column "{column}") is empty: {shown}; fill it in or delete the row.')
             return value if isinstance(value, str) and role in _TEXTS else None
         if role in _TEXTS and not isinstance(value, str):
-            raise ValueError(
-                f'expected text in column "{column}", found {_short(value)} ({type(value).__name__}).'
-            )
+            raise ValueError(f'expected text in column "{column}", found {_short(value)} ({type(value).__name__}).')
         if role in _WORDS:
             value = _words(value)
         if role in _WORDS and not _is_words(value):

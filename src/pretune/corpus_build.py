@@ -155,9 +155,7 @@ def _write_held_out(plan: Plan, folder: Path, num_candidates: int) -> tuple[int,
     return num_empty, threshold > 0
 
 
-def _threshold(
-    documents: npt.NDArray[Any], tokens: npt.NDArray[Any], rate: float, num_candidates: int
-) -> int:
+def _threshold(documents: npt.NDArray[Any], tokens: npt.NDArray[Any], rate: float, num_candidates: int) -> int:
     """Draws below it are held out; 0 when no candidate can be."""
     present = np.flatnonzero(documents[:num_candidates])
     if num_candidates == _DRAWS:
@@ -236,9 +234,7 @@ def _block(texts: _Texts, ids: Iterable[list[int]], sep: int) -> tuple[_Block, i
     num_ends = np.bincount(document[kept_pieces], minlength=len(lengths))
     kept = lengths > 0
     tokens = np.insert(flat, lengths.cumsum()[kept], np.int32(sep))
-    small = [
-        a.astype(np.int32) for a in (lengths[kept] + 1, ends, num_ends[kept], np.asarray(texts.draws)[kept])
-    ]
+    small = [a.astype(np.int32) for a in (lengths[kept] + 1, ends, num_ends[kept], np.asarray(texts.draws)[kept])]
     return _Block(tokens, *small), int((~kept).sum())
 
 

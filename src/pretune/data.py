@@ -234,9 +234,7 @@ class Documents(Iterator[Document]):
         if boundary not in BOUNDARIES:
             raise ConfigError(f'There is no boundary "{boundary}"; there are: {", ".join(BOUNDARIES)}.')
         if isinstance(source, str) and source == sources.STDIN:
-            raise DataError(
-                'A corpus cannot be read from "-" because it is read twice; write it to a file first.'
-            )
+            raise DataError('A corpus cannot be read from "-" because it is read twice; write it to a file first.')
         self.counts = CorpusCounts()
         columns = {} if text_column is None else {"text": text_column}
         roles = {"text": TEXT_COLUMNS["text"]}

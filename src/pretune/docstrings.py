@@ -49,6 +49,7 @@ _SKIPPED_FOLDERS = frozenset(
 )
 _STDLIB = os.path.realpath(sysconfig.get_paths()["stdlib"])
 _NAMES = re.compile(rf"(?<![A-Za-z])(?:{'|'.join(LIBRARIES.values())})(?![a-z])", re.IGNORECASE)
+_FEWEST_TESTS = 50
 _TEST_SHARE = 4  # one module in four of the task's libraries is held out
 
 
@@ -153,7 +154,7 @@ def docstring_task(
     labels = [
         x
         for x in LIBRARIES
-        if len(train_pool.get(x, ())) >= num_train_per_class and len(test_pool.get(x, ())) >= 50
+        if len(train_pool.get(x, ())) >= num_train_per_class and len(test_pool.get(x, ())) >= _FEWEST_TESTS
     ]
     if len(labels) < 2:
         counts = ", ".join(f"{x} {len(train_pool.get(x, ()))}" for x in LIBRARIES)
@@ -227,9 +228,7 @@ def _overlap(text: str, known: set[int]) -> float:
 
 def _versions_key() -> str:
     """Identifies Python, this file's rules and every installed package."""
-    packages = sorted(
-        {f"{d.name}=={d.version}" for d in importlib.metadata.distributions() if d.name != "pretune"}
-    )
+    packages = sorted({f"{d.name}=={d.version}" for d in importlib.metadata.distributions() if d.name != "pretune"})
     rules = [sys.version, str(_VERSION), str(_SOURCE_BYTES), _NAMES.pattern]
     return hashlib.sha256("\n".join(rules + packages).encode()).hexdigest()[:12]
 
@@ -295,9 +294,7 @@ def _read_file(file: tuple[str, str]) -> list[tuple[Docstring, list[bytes]]]:
     library = "python" if stdlib else module.partition("/")[0].removesuffix(".py")
     name = f"python/{module}" if stdlib else module
     found = ((owner, _masked(raw)) for owner, raw in _docstrings(tree))
-    return [
-        (Docstring(library, name, owner, text), list(map(_digest, text))) for owner, text in found if text
-    ]
+    return [(Docstring(library, name, owner, text), list(map(_digest, text))) for owner, text in found if text]
 
 
 def _digest(text: str) -> bytes:

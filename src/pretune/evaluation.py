@@ -1,1 +1,246 @@
-from pretune.evaluate import *  # noqa
+"""The one evaluation loop, and held-out metrics with intervals, confusion matrix and calibration."""
+
+from __future__ import annotations
+
+__all__ = [
+    "Calibration",
+    "Confusion",
+    "Evaluation",
+    "calibration",
+    "confusion",
+    "evaluate",
+    "evaluating",
+    "judge",
+    "predictions",
+    "to_device",
+]
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console, Group
+from rich.table import Table
+from torch import nn
+
+from pretune.errors import DataError
+from pretune.intervals import LEVEL, RESAMPLES, Interval
+from pretune.modalities.base import Batch, Example
+from pretune.resampling import metric_intervals
+from pretune.tasks.base import Prediction, Task
+
+_PADDED_LENGTH = 64
+_SHOWN_LABELS = 20
+
+
+def predictions(task: Task, examples: Sequence[Example], *, batch_size: int = 64) -> list[Prediction]:
+    """Predicts every example, longest first in batches of similar length; returns them in input order.
+
+    Args:
+        task: A task with its model.
+        examples: Processed records, with or without labels.
+        batch_size: Most examples in a batch; batches of long ones are smaller: at most 64 x `batch_size`
+            padded elements, or one example.
+    """
+    found: list[Prediction] = [{}] * len(examples)
+    with evaluating(task), torch.inference_mode():
+        for chosen in _buckets([task.modality.length(e) for e in examples], batch_size):
+            members = [examples[i] for i in chosen]
+            batch = to_device(task.collate(members), task.device)
+            logits = task(batch)["logits"].float()
+            for position, prediction in zip(chosen, task.decode(logits, batch, members), strict=True):
+                found[position] = prediction
+    return found
+
+
+def _buckets(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Indices of batches of similar length, longest first, so that too little memory shows at once."""
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").tolist()
+    start = 0
+    while start < len(order):
+        longest = max(1, lengths[order[start]])
+        size = max(1, min(batch_size, batch_size * _PADDED_LENGTH // longest))
+        yield order[start : start + size]
+        start += size
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode inside; each submodule's own mode again after it."""
+    modes = [(m, m.training) for m in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for member, training in modes:
+            member.training = training
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its tensors on `device`."""
+    return {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts of (true, predicted) label pairs."""
+
+    labels: list[str]
+    counts: list[list[int]]
+    """One row a true label, one column a predicted one."""
+
+    def plot(self, file: str | Path) -> Path:
+        """Writes the matrix as a picture: shade is the share of the row, the number is the count."""
+        from pretune.plots import confusion_picture
+
+        return confusion_picture(self.labels, np.asarray(self.counts), Path(file))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Whether a probability of 0.8 is right 80% of the time (Guo et al. 2017)."""
+
+    ece: float
+    """Expected calibration error: mean gap between confidence and accuracy, weighted by bin."""
+    bins: list[dict[str, float]]
+    """Non-empty bins of equal width: ``low``, ``high``, ``count``, ``confidence``, ``accuracy``."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics on held-out records, with what is needed to judge them."""
+
+    metrics: dict[str, float]
+    intervals: dict[str, Interval]
+    num_records: int
+    level: float
+    confusion: Confusion | None = None
+    calibration: Calibration | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return asdict(self)
+
+    def render(self) -> Group:
+        """Tables for the terminal."""
+        parts: list[Any] = [self._metric_table()]
+        if self.confusion is not None:
+            parts.append(_confusion_table(self.confusion))
+        if self.calibration is not None:
+            parts.append(f"Expected calibration error: {self.calibration.ece:.3f} (15 bins; 0 is perfect)")
+        return Group(*parts)
+
+    def print(self) -> None:
+        """Prints `render` to the terminal."""
+        Console().print(self.render())
+
+    def _metric_table(self) -> Table:
+        resamples = sorted({i.n for i in self.intervals.values()})
+        counts = "-".join(f"{n:,}" for n in dict.fromkeys((resamples[0], resamples[-1]))) if resamples else "no"
+        table = Table(caption=f"{self.num_records:,} records; percentile bootstrap, {counts} resamples")
+        table.add_column("metric")
+        table.add_column("value", justify="right")
+        table.add_column(f"{self.level:.0%} interval", justify="right")
+        for name, value in self.metrics.items():
+            interval = self.intervals.get(name)
+            table.add_row(name, f"{value:.4f}", f"{interval.low:.4f} – {interval.high:.4f}" if interval else "")
+        return table
+
+
+def evaluate(
+    task: Task,
+    examples: Sequence[Example],
+    labels: Sequence[Any],
+    *,
+    batch_size: int = 64,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Evaluation:
+    """Predicts held-out examples and scores them: `predictions`, then `judge`."""
+    found = predictions(task, examples, batch_size=batch_size)
+    return judge(task, found, labels, level=level, resamples=resamples, seed=seed)
+
+
+def judge(
+    task: Task,
+    predicted: Sequence[Prediction],
+    labels: Sequence[Any],
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Evaluation:
+    """Scores predictions against raw labels.
+
+    Args:
+        task: Defines the metrics.
+        predicted: From `predictions`, one a record.
+        labels: Raw labels in the same order, as `Task.metrics` takes them.
+        level: Coverage of the intervals.
+        resamples: Bootstrap resamples; metrics that are slow to compute get fewer; the number is reported.
+        seed: Of the resampling.
+
+    Raises:
+        DataError: No records, or not one label a prediction.
+    """
+    if len(predicted) != len(labels) or not len(labels):
+        raise DataError(f"evaluate needs a label a prediction, found {len(labels)} and {len(predicted)}.")
+    metrics = task.metrics(predicted, labels)
+    intervals = metric_intervals(task, predicted, labels, metrics, level=level, resamples=resamples, seed=seed)
+    single = _single_labels(predicted, labels)
+    known = list(predicted[0]["probabilities"]) if single else []
+    matrix = confusion(predicted, labels, known) if single else None
+    return Evaluation(
+        metrics, intervals, len(labels), level, matrix, calibration(predicted, labels) if single else None
+    )
+
+
+def _single_labels(predicted: Sequence[Prediction], labels: Sequence[Any]) -> bool:
+    first = predicted[0]
+    return (
+        isinstance(first.get("label"), str)
+        and isinstance(first.get("probabilities"), dict)
+        and all(isinstance(label, str | int | bool) for label in labels)
+    )
+
+
+def confusion(predicted: Sequence[Prediction], labels: Sequence[Any], known: Sequence[str]) -> Confusion:
+    """Counts (true, predicted) pairs; labels in the order of `known`, then others as they come."""
+    true, found = [str(label) for label in labels], [str(p["label"]) for p in predicted]
+    names = list(dict.fromkeys([*known, *true, *found]))
+    place = {name: i for i, name in enumerate(names)}
+    counts = np.zeros((len(names), len(names)), np.int64)
+    np.add.at(counts, ([place[t] for t in true], [place[f] for f in found]), 1)
+    return Confusion(names, counts.tolist())
+
+
+def calibration(predicted: Sequence[Prediction], labels: Sequence[Any], num_bins: int = 15) -> Calibration:
+    """Expected calibration error of the predicted label's probability, in equal-width bins open below."""
+    confidence = np.array([p["probabilities"][p["label"]] for p in predicted], np.float64)
+    right = np.array([str(p["label"]) == str(label) for p, label in zip(predicted, labels, strict=True)], float)
+    place = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
+    bins, ece = [], 0.0
+    for b in np.unique(place):
+        inside = place == b
+        sure, accuracy = float(confidence[inside].mean()), float(right[inside].mean())
+        ece += float(inside.mean()) * abs(sure - accuracy)
+        edges = {"low": b / num_bins, "high": (b + 1) / num_bins}
+        bins.append({**edges, "count": int(inside.sum()), "confidence": sure, "accuracy": accuracy})
+    return Calibration(ece, bins)
+
+
+def _confusion_table(matrix: Confusion) -> Table | str:
+    if len(matrix.labels) > _SHOWN_LABELS:
+        return f"Confusion matrix: {len(matrix.labels)} labels; see the picture or the JSON."
+    table = Table("true \\ predicted", title="confusion matrix")
+    for name in matrix.labels:
+        table.add_column(name, justify="right")
+    for i, (name, row) in enumerate(zip(matrix.labels, matrix.counts, strict=True)):
+        cells = [f"[bold green]{n}[/]" if i == j else (str(n) if n else "[dim]·[/]") for j, n in enumerate(row)]
+        table.add_row(name, *cells)
+    return table

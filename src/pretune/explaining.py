@@ -11,8 +11,8 @@ from typing import Any
 from pretune import registry
 from pretune.data import stream_records
 from pretune.errors import ConfigError, did_you_mean
-from pretune.evaluate import evaluating, predictions, to_device
-from pretune.explain.base import Explainer
+from pretune.evaluation import evaluating, predictions, to_device
+from pretune.explainers.base import Explainer
 from pretune.explanation import Explanation, write_page
 from pretune.faithfulness import faithfulness
 from pretune.modalities.base import Example
@@ -64,9 +64,7 @@ def explain_records(
     """
     task = predictor.task
     if task.modality.kind != "tokens":
-        raise ConfigError(
-            f"explain works on words so far, and {task.modality.name} data is {task.modality.kind}."
-        )
+        raise ConfigError(f"explain works on words so far, and {task.modality.name} data is {task.modality.kind}.")
     if num_random == 1 or num_random < 0:
         raise ConfigError(f"num_random must be 0 (no comparison) or at least 2, found {num_random}.")
     method: Explainer = registry.build("explainer", explainer)
@@ -84,9 +82,7 @@ def explain_records(
 def _examples(
     predictor: Predictor, records: Source, columns: Mapping[str, str]
 ) -> Iterator[tuple[Mapping[str, Any], Example]]:
-    for record, error in stream_records(
-        records, roles=predictor.roles, columns=columns, required=predictor.required
-    ):
+    for record, error in stream_records(records, roles=predictor.roles, columns=columns, required=predictor.required):
         if error is not None or record is None:
             raise error or ConfigError("A row has neither a record nor an error.")
         yield record, predictor.task.process([record])[0]
@@ -97,9 +93,7 @@ def _targets(prediction: Prediction, of: Any) -> list[_Target]:
         return _entities(prediction, of)
     if "value" in prediction:
         if of is not None:
-            raise ConfigError(
-                f"A regression has one value and nothing to choose, found of={of!r}; leave it out."
-            )
+            raise ConfigError(f"A regression has one value and nothing to choose, found of={of!r}; leave it out.")
         return [_Target("value", None)]
     p: dict[str, float] = prediction["probabilities"]
     names = list(p)
@@ -149,11 +143,7 @@ def _one(
     scores = words.merged(method.scores(task, batch, of=target.of))
     logits = variant_logits(task, batch, batch["input_ids"])
     answer = float(probabilities(task, batch, logits, target.of)[0])
-    tested = (
-        faithfulness(task, words, scores, of=target.of, num_random=num_random, seed=seed)
-        if num_random
-        else None
-    )
+    tested = faithfulness(task, words, scores, of=target.of, num_random=num_random, seed=seed) if num_random else None
     return _explanation(words, scores, target, answer, method, prediction, tested)
 
 

@@ -89,9 +89,7 @@ class Explanation:
         """What one must know to read the scores."""
         found = [self.note] if self.note else []
         if not self.signed:
-            found.append(
-                "Attention has no sign: it shows where the model looked, not what spoke for the answer."
-            )
+            found.append("Attention has no sign: it shows where the model looked, not what spoke for the answer.")
         total = abs(sum(self.scores))
         if self.delta is not None and abs(self.delta) > _LOOSE * max(total, 1e-9):
             found.append(f"Scores miss their sum by {self.delta:+.3g} of {total:.3g}: raise n_steps.")
@@ -121,8 +119,7 @@ class Explanation:
             body.append(word, style=_style(strength) + (" bold underline" if inside else ""))
         parts: list[Any] = [Text(self.heading, style="bold"), body]
         parts += [
-            Text(f"{name} {value} (random orders {control})", style="dim")
-            for name, value, control in self.figures
+            Text(f"{name} {value} (random orders {control})", style="dim") for name, value, control in self.figures
         ]
         return Group(*parts, *(Text(remark, style="italic") for remark in self.remarks))
 
@@ -165,24 +162,18 @@ def _style(strength: float) -> str:
         return ""
     fade = round(235 * (1 - abs(strength)))
     colour = (
-        f"rgb({fade},{round(120 + fade * 0.5)},255)"
-        if strength > 0
-        else f"rgb(255,{round(90 + fade * 0.6)},{fade})"
+        f"rgb({fade},{round(120 + fade * 0.5)},255)" if strength > 0 else f"rgb(255,{round(90 + fade * 0.6)},{fade})"
     )
     return f"black on {colour}"
 
 
 def page(explanations: Sequence[Explanation], title: str = "Why the model says so") -> str:
     """A self-contained HTML page."""
-    environment = Environment(
-        loader=PackageLoader("pretune"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(loader=PackageLoader("pretune"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("explanation.html.j2").render(explanations=explanations, title=title)
 
 
-def write_page(
-    explanations: Sequence[Explanation], file: str | Path, title: str = "Why the model says so"
-) -> Path:
+def write_page(explanations: Sequence[Explanation], file: str | Path, title: str = "Why the model says so") -> Path:
     """Writes `page` atomically."""
     path = Path(file)
     path.parent.mkdir(parents=True, exist_ok=True)

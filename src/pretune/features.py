@@ -162,8 +162,7 @@ def cached(
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory(prefix="pretune-features-"))
         stores = [
-            FrozenFeatures(task, g, folder=Path(mkdtemp(dir=folder)), layers=None if whole else layers)
-            for g in groups
+            FrozenFeatures(task, g, folder=Path(mkdtemp(dir=folder)), layers=None if whole else layers) for g in groups
         ]
         for store in stores:
             stack.callback(store.close)
@@ -216,9 +215,7 @@ def _encoder_outputs(model: PreTrainedModel, batch: Batch) -> dict[str, Tensor]:
     finally:
         hook.remove()
     if _HIDDEN not in caught:
-        raise ModelError(
-            f"A {model.config.model_type} encoder gives no {_HIDDEN}; its outputs cannot be cached."
-        )
+        raise ModelError(f"A {model.config.model_type} encoder gives no {_HIDDEN}; its outputs cannot be cached.")
     pooled = _POOLED in caught and not _trains(getattr(model.base_model, "pooler", None))
     return {k: caught[k] for k in ([_HIDDEN, _POOLED] if pooled else [_HIDDEN])}
 
@@ -317,15 +314,11 @@ def _check_frozen(model: PreTrainedModel, layers: int | None) -> None:
         moving = [n for n, p in base.named_parameters() if p.requires_grad and id(p) not in own]
     else:
         if not 1 <= layers <= encoder.num_layers(model):
-            raise ConfigError(
-                f"layers must be 1 to {encoder.num_layers(model)} to be cached, found {layers}."
-            )
+            raise ConfigError(f"layers must be 1 to {encoder.num_layers(model)} to be cached, found {layers}.")
         table = encoder.depths(model)
         moving = [n for n, p in model.named_parameters() if p.requires_grad and table[n] <= layers]
     if moving:
-        raise ConfigError(
-            f"Only a frozen encoder can be cached, and {len(moving)} tensors move (first: {moving[0]})."
-        )
+        raise ConfigError(f"Only a frozen encoder can be cached, and {len(moving)} tensors move (first: {moving[0]}).")
 
 
 def _on(batch: Batch, device: torch.device) -> Batch:
@@ -338,9 +331,7 @@ def _lengths(batch: Batch, num_rows: int) -> list[int | None]:
     mask = batch["attention_mask"]
     lengths = mask.sum(1)
     if not torch.equal(mask.bool(), torch.arange(mask.shape[1], device=mask.device) < lengths[:, None]):
-        raise ModelError(
-            "Features can be cached for right-padded batches only; set the tokenizer's padding_side."
-        )
+        raise ModelError("Features can be cached for right-padded batches only; set the tokenizer's padding_side.")
     return lengths.tolist()
 
 

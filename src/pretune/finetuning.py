@@ -195,9 +195,7 @@ def _once(
     return RunResult(run.path, metrics, fitted)
 
 
-def _weights(
-    from_: str | None, scratch: bool, source: Modality, size: str, family: str
-) -> encoder.Source:
+def _weights(from_: str | None, scratch: bool, source: Modality, size: str, family: str) -> encoder.Source:
     if from_ is None:
         return source.config(size, family)
     return encoder.read_config(from_) if scratch else from_
@@ -257,9 +255,7 @@ def _validation(task: Task, examples: Sequence[Example], labels: list[Any]) -> C
     return lambda: task.metrics(evaluation.predictions(task, examples), labels)
 
 
-def _test(
-    task: Task, source: Modality, test: Any, columns: dict[str, str], run: RunDirectory
-) -> dict[str, Any]:
+def _test(task: Task, source: Modality, test: Any, columns: dict[str, str], run: RunDirectory) -> dict[str, Any]:
     columns.pop("group", None)
     held = labelled(test, task, source, columns)
     found = evaluation.evaluate(task, held.examples, held.labels)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 
 @contextlib.contextmanager

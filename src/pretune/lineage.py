@@ -19,7 +19,13 @@ _PACKAGES = ("pretune", "torch", "transformers", "accelerate", "datasets", "toke
 
 
 def lineage(
-    recipe: dict[str, Any], fitted: FitResult, *, verb: str, data: dict[str, str], parent: str | None, **more: Any
+    recipe: dict[str, Any],
+    fitted: FitResult,
+    *,
+    verb: str,
+    data: dict[str, str],
+    parent: str | None,
+    **more: Any,
 ) -> dict[str, Any]:
     """The facts of a finished run.
 

@@ -76,6 +76,7 @@ class Loop:
 
     @property
     def elapsed(self) -> float:
+        """Seconds over all resumptions."""
         return self.seconds + time.monotonic() - self.started
 
     @property
@@ -178,6 +179,7 @@ class Loop:
     # -- state ---------------------------------------------------------------------------------------------------
 
     def state(self) -> State:
+        """What a checkpoint holds."""
         tensors = {f"module.{n}": t for n, t in own_tensors(self.objective).items()}
         tensors |= {f"optim.{n}": t for n, t in optimizer_tensors(self.optimizers).items()}
         tensors |= {f"ema.{n}": t for n, t in self.average.items()}
@@ -194,6 +196,7 @@ class Loop:
         return State(tensors, facts)
 
     def restore(self, state: State) -> None:
+        """Takes everything back from a checkpoint."""
         load_tensors(self.objective, state.take("module."))
         restore_optimizer(self.optimizers, state.take("optim."))
         device = self.accelerator.device

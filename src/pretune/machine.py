@@ -8,7 +8,6 @@ import ctypes
 import os
 import platform
 from functools import cache
-from typing import Any
 
 import torch
 
@@ -36,7 +35,7 @@ def fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        capabilities: dict[str, Any] = torch.cpu.get_capabilities()
+        capabilities = torch.cpu.get_capabilities()
         return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
     return False
 

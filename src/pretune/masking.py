@@ -140,9 +140,7 @@ def _chosen(
     return hidden
 
 
-def _groups(
-    ids: Ids, table: TokenTable, rng: np.random.Generator, whole_word: bool, span_length: int
-) -> Ids | None:
+def _groups(ids: Ids, table: TokenTable, rng: np.random.Generator, whole_word: bool, span_length: int) -> Ids | None:
     if whole_word:
         return word_groups(ids, table)
     if span_length == 1:

@@ -6,6 +6,7 @@ __all__ = ["OPTIMIZERS", "SCHEDULES", "build", "lr_factor", "set_lr"]
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -93,25 +94,22 @@ def build(
     return [*found, torch.optim.Muon(muon, lr=lr, adjust_lr_fn="match_rms_adamw")] if muon else found
 
 
-def _adamw(groups: list[dict[str, object]], lr: float, betas: tuple[float, float]) -> Optimizer:
+def _adamw(groups: list[dict[str, Any]], lr: float, betas: tuple[float, float]) -> Optimizer:
     return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
 
 
-def _groups(
-    module: nn.Module, lr: float, weight_decay: float, strategies: Sequence[Strategy]
-) -> list[dict[str, object]]:
-    model = getattr(module, "model", module)
+def _groups(module: nn.Module, lr: float, weight_decay: float, strategies: Sequence[Strategy]) -> list[dict[str, Any]]:
+    model: Any = getattr(module, "model", module)
     inner = {id(p): n for n, p in model.named_parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         local = inner.get(id(parameter), name)
-        scale = math.prod(s.lr_scale(local, parameter, model) for s in strategies)
-        decay_scale = math.prod(s.weight_decay_scale(local) for s in strategies)
+        scale = math.prod([1.0, *(s.lr_scale(local, parameter, model) for s in strategies)])
+        decay_scale = math.prod([1.0, *(s.weight_decay_scale(local) for s in strategies)])
         decay = weight_decay * decay_scale if parameter.ndim >= 2 else 0.0
         groups.setdefault((lr * scale, decay), []).append(parameter)
     return [
-        {"params": params, "lr": peak, "peak": peak, "weight_decay": decay}
-        for (peak, decay), params in groups.items()
+        {"params": params, "lr": peak, "peak": peak, "weight_decay": decay} for (peak, decay), params in groups.items()
     ]
 
 

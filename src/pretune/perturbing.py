@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pretune.errors import ModelError
-from pretune.evaluate import to_device
+from pretune.evaluation import to_device
 from pretune.modalities.base import Batch
 from pretune.tasks.base import Task
 

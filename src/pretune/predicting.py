@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from pretune import encoder, registry
 from pretune.data import stream_records
 from pretune.errors import DataError, ModelError, PretuneError, RunError
-from pretune.evaluate import predictions
+from pretune.evaluation import predictions
 from pretune.modalities.base import Example, Modality
 from pretune.objectives.base import require_kind
 from pretune.sources import Source
@@ -83,9 +83,7 @@ class Predictor:
             return []
         return [r for r in self.task.required_roles(self.modality) if r != self.task.label_role]
 
-    def _predict_rows(
-        self, rows: Sequence[tuple[Any, Exception | None]], batch_size: int
-    ) -> Iterator[Prediction]:
+    def _predict_rows(self, rows: Sequence[tuple[Any, Exception | None]], batch_size: int) -> Iterator[Prediction]:
         done: list[Prediction] = [{}] * len(rows)
         usable = [(i, record) for i, (record, error) in enumerate(rows) if error is None]
         for i, (_, error) in enumerate(rows):
@@ -139,16 +137,12 @@ def load(run: str | Path) -> Predictor:
     require_kind(task, modality, [type(task)])
     folder = path / "model"
     if not (folder / "config.json").is_file():
-        raise RunError(
-            f'"{run}" has no finished model (model/config.json); let its fine-tuning end, or run it again.'
-        )
+        raise RunError(f'"{run}" has no finished model (model/config.json); let its fine-tuning end, or run it again.')
     modality.load(str(folder))
     try:
         model, report = encoder.make(task.auto_class_for(modality.kind), path)
     except SafetensorError as error:
-        raise ModelError(
-            f'The weights in "{folder}" are damaged ({error}); copy or train the run again.'
-        ) from error
+        raise ModelError(f'The weights in "{folder}" are damaged ({error}); copy or train the run again.') from error
     if report.new:
         raise ModelError(
             f'The weights in "{folder}" lack {len(report.new)} of {report.num_tensors} tensors '
@@ -168,7 +162,5 @@ def _recipe(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RunError(f'"{file}" is not readable YAML ({str(error).partition(chr(10))[0]}).') from error
     if not isinstance(recipe, dict) or "task" not in recipe:
-        raise RunError(
-            f'"{path}" is not a fine-tuning run: its recipe names no task; give one of "pretune finetune".'
-        )
+        raise RunError(f'"{path}" is not a fine-tuning run: its recipe names no task; give one of "pretune finetune".')
     return recipe

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["RunResult", "classes", "export", "fast_attention", "fingerprints", "prepare", "pretrain", "recipe_of"]
+__all__ = [
+    "RunResult",
+    "classes",
+    "export",
+    "fast_attention",
+    "fingerprints",
+    "prepare",
+    "pretrain",
+    "recipe_of",
+]
 
 import os
 from collections.abc import Mapping
@@ -197,7 +206,7 @@ def _held_out_loss(method: Objective, corpus: Corpus, seed: int) -> Any:
     """Mean of every logged value over a fixed part of the held-out corpus, with fixed noise."""
     examples = method.examples(corpus, seed=seed)
     number = min(len(examples), _VALID_EXAMPLES)
-    picks = np.linspace(0, len(examples) - 1, number).astype(int) if number else []
+    picks = np.linspace(0, max(0, len(examples) - 1), number).astype(int)
     batches = [
         method.collate([examples[int(i)] for i in part], np.random.default_rng([seed, k]))
         for k, part in enumerate(np.array_split(picks, max(1, number // 64)))
@@ -236,5 +245,3 @@ def export(run: RunDirectory, method: Objective, source: Modality, facts: dict[s
         (folder / "README.md").write_text(card, encoding="utf-8")
 
     run.finish(write, facts)
-
-

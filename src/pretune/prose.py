@@ -13,9 +13,7 @@ _UNDERLINE = re.compile(r"\s*([-=~^\"#*+_])\1{2,}\s*$")
 _HEADING = re.compile(r"\s*[A-Z][A-Za-z ]{0,24}:\s*$")
 _FIELD = re.compile(r":(?:param|type|return|returns|rtype|raises?|arg|keyword|ivar|cvar|var)\b[^:]*:\s*(.*)")
 _NUMPY_PARAMETER = re.compile(r"\s*[*\w][\w.*, '\"\[\]]*\s:(?:\s.*)?$")
-_GOOGLE_PARAMETER = re.compile(
-    r"(?:\s+[-*]?\s*|[-*]\s+)[*`]*\w[\w.]*[*`]*\s*(?:\([^:]*\))?\s*(?::|--)\s+(.*)"
-)
+_GOOGLE_PARAMETER = re.compile(r"(?:\s+[-*]?\s*|[-*]\s+)[*`]*\w[\w.]*[*`]*\s*(?:\([^:]*\))?\s*(?::|--)\s+(.*)")
 _TABLE = re.compile(r"\s*(?:\||\+[-=]|[=-]{3,}\s+[=-]{3,})")
 _BULLET = re.compile(r"\s*(?:[-*•+]|\d+[.)])\s+(.*)")
 

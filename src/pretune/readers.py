@@ -133,9 +133,7 @@ def open_binary(path: Path) -> BinaryIO:
     try:
         return cast(BinaryIO, gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb"))
     except OSError as error:
-        raise DataError(
-            f'Cannot open "{path}": {error.strerror}; check the path and its permissions.'
-        ) from error
+        raise DataError(f'Cannot open "{path}": {error.strerror}; check the path and its permissions.') from error
 
 
 def lines(path: Path) -> Iterator[Line]:
@@ -193,9 +191,7 @@ def _json_object(file: str, number: int, text: str) -> dict[str, Any] | RowError
         value = json.loads(text)
     except (ValueError, RecursionError) as bad:
         what = bad.msg if isinstance(bad, json.JSONDecodeError) else str(bad)
-        return RowError(
-            file, number, f"not valid JSON ({what}): {_short(text)}; expected an object a line.", "line"
-        )
+        return RowError(file, number, f"not valid JSON ({what}): {_short(text)}; expected an object a line.", "line")
     if not isinstance(value, dict):
         return RowError(file, number, f"expected a JSON object, found {_short(text)}.", "line")
     return value
@@ -233,9 +229,7 @@ def _json_rows(path: Path) -> RowStream:
 def _csv_table(path: Path, kind: str) -> Table:
     head = next(lines(path), None)
     if head is None:
-        raise DataError(
-            f'"{path}" is empty; expected column names in its first line and a row a line after it.'
-        )
+        raise DataError(f'"{path}" is empty; expected column names in its first line and a row a line after it.')
     if head.error:
         raise head.error
     separator = "\t" if kind == "tsv" else _separator(head.text)
@@ -258,9 +252,7 @@ def _header(path: Path, separator: str) -> list[str]:
     try:
         return next(csv.reader((line.text for line in lines(path)), delimiter=separator, strict=True))
     except csv.Error as bad:
-        raise DataError(
-            f'The first line of "{path}" is not a CSV header ({bad}); correct its quotes.'
-        ) from bad
+        raise DataError(f'The first line of "{path}" is not a CSV header ({bad}); correct its quotes.') from bad
 
 
 def _csv_rows(path: Path, columns: Sequence[str], separator: str) -> RowStream:

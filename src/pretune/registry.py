@@ -19,7 +19,7 @@ SLOTS = {
     "objective": "objectives",
     "task": "tasks",
     "strategy": "strategies",
-    "explainer": "explain",
+    "explainer": "explainers",
 }
 """What can be chosen by name, and the folder (and entry-point group ``pretune.<folder>``) that holds it."""
 
@@ -116,7 +116,9 @@ def build_all(slot: str, spec: Any) -> list[Any]:
     for option in fields:
         if option not in every:
             hint = did_you_mean(option, every)
-            raise ConfigError(f'{"+".join(parts)} has no option "{option}"; there are: {", ".join(every) or "none"}.{hint}')
+            raise ConfigError(
+                f'{"+".join(parts)} has no option "{option}"; there are: {", ".join(every) or "none"}.{hint}'
+            )
     return [build(slot, {"name": p} | {o: fields[o] for o in known[p] if o in fields}) for p in parts]
 
 

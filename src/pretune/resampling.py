@@ -149,9 +149,7 @@ def _classified(found: list[str], true: list[str]) -> tuple[Floats, dict[str, St
     return columns, formulas
 
 
-def _tagged(
-    found: Sequence[Sequence[str]], true: Sequence[Sequence[str]]
-) -> tuple[Floats, dict[str, Statistic]]:
+def _tagged(found: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> tuple[Floats, dict[str, Statistic]]:
     """Columns: entities right, predicted, true; tokens right, all."""
     from seqeval.metrics.sequence_labeling import get_entities
 

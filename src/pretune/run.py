@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"]
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from pretune.checks import check
 from pretune.errors import ConfigError
 from pretune.evaluation import Evaluation
 from pretune.evaluation import evaluate as score
-from pretune.explain.base import Explainer
+from pretune.explainers.base import Explainer
 from pretune.explaining import Explanation, explain_records, write_page
 from pretune.finetuning import finetune, labelled
 from pretune.predicting import load
@@ -146,7 +145,7 @@ def _writing(out: str | None) -> Iterator[TextIO]:
     temporary = Path(f"{out}.tmp")
     with temporary.open("w", encoding="utf-8") as stream:
         yield stream
-    os.replace(temporary, out)
+    temporary.replace(out)
 
 
 def explain_command(
@@ -175,9 +174,7 @@ def explain_command(
     if out is not None and Path(out).suffix not in (".html", ".json"):
         raise ConfigError(f'--out ends with .html or .json; found "{out}".')
     records = data if Path(data).exists() else [data]
-    found = explain(
-        run, records, explainer=explainer, of=of, columns=columns, num_random=num_random, seed=seed
-    )
+    found = explain(run, records, explainer=explainer, of=of, columns=columns, num_random=num_random, seed=seed)
     _console().print(*(e.render() for e in found))
     if out is not None and out.endswith(".json"):
         write_text(Path(out), json.dumps([e.to_dict() for e in found], indent=2) + "\n")

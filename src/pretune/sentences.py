@@ -128,11 +128,7 @@ class Segmenter:
     def _word_ends(self, word: str, following: str, close: str, uncased: bool) -> bool:
         """Whether a single stop after `word` ends the sentence that `following` comes after."""
         lowered = word.rpartition("-")[2].lower()
-        if (
-            lowered in _TITLES
-            or following[:1] in _CONTINUERS
-            or (lowered in _NUMBERED and following[0].isdigit())
-        ):
+        if lowered in _TITLES or following[:1] in _CONTINUERS or (lowered in _NUMBERED and following[0].isdigit()):
             return False
         if _is_initials(word, uncased):
             return not uncased and self._starts(following, _STARTERS)

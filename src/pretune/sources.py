@@ -130,9 +130,7 @@ def _file(path: Path, split: str | None) -> Local:
     if split:
         raise DataError(f'"{path}" is one file and has no split "{split}"; leave ":{split}" out.')
     if format_of(path) is None:
-        raise DataError(
-            f'Cannot read "{path}": expected a file that ends in {_endings()}; convert or rename it.'
-        )
+        raise DataError(f'Cannot read "{path}": expected a file that ends in {_endings()}; convert or rename it.')
     if path.is_file() and path.stat().st_size == 0:
         raise DataError(f'"{path}" is empty; give a file with at least one row.')
     return Local(path, (path,))
@@ -161,9 +159,7 @@ def _folder(path: Path, split: str | None) -> Local:
     return _one_split(path, root, split, by_split, ignored)
 
 
-def _one_split(
-    path: Path, root: Path, split: str, by_split: dict[str, list[Path]], ignored: tuple[Path, ...]
-) -> Local:
+def _one_split(path: Path, root: Path, split: str, by_split: dict[str, list[Path]], ignored: tuple[Path, ...]) -> Local:
     chosen = by_split.get(_SPLITS.get(split, split))
     if not chosen:
         known = ", ".join(sorted(by_split))
@@ -209,9 +205,7 @@ def _saved(path: Path, split: str | None) -> datasets.Dataset | None:
     except (OSError, ValueError, KeyError) as bad:
         if isinstance(bad, DataError):
             raise
-        raise DataError(
-            f'"{path}" is a damaged `datasets` folder ({_first_line(bad)}); save it again.'
-        ) from bad
+        raise DataError(f'"{path}" is a damaged `datasets` folder ({_first_line(bad)}); save it again.') from bad
 
 
 def _chosen(name: str, loaded: Any, split: str | None) -> datasets.Dataset:
@@ -287,9 +281,7 @@ def tables(source: Source, *, labelled: bool = False, conll: bool = False) -> It
 
 
 def _split_hint(source: Any) -> str:
-    return (
-        f' (one split of it, as data["{next(iter(source))}"])' if isinstance(source, dict) and source else ""
-    )
+    return f' (one split of it, as data["{next(iter(source))}"])' if isinstance(source, dict) and source else ""
 
 
 def _located_tables(found: Local | Hub | datasets.Dataset, labelled: bool, conll: bool) -> Iterator[Table]:

@@ -40,9 +40,7 @@ def split(
     if not 0 < rate < 1:
         raise ConfigError(f"The share to hold out must be between 0 and 1, found {rate}.")
     if len(records) < 2:
-        raise DataError(
-            f"Found {len(records)} row(s), which cannot be split; give more rows or validation data."
-        )
+        raise DataError(f"Found {len(records)} row(s), which cannot be split; give more rows or validation data.")
     classes = None if label is None else _classes(records[label])
     if group is not None:
         held = _grouped(_codes(records[group]), classes, rate, seed)
@@ -78,9 +76,7 @@ def _stratified(classes: NDArray[np.int64], rate: float, seed: int) -> NDArray[n
     return np.concatenate(held)
 
 
-def _grouped(
-    groups: NDArray[np.int64], classes: NDArray[np.int64] | None, rate: float, seed: int
-) -> NDArray[np.int64]:
+def _grouped(groups: NDArray[np.int64], classes: NDArray[np.int64] | None, rate: float, seed: int) -> NDArray[np.int64]:
     num_groups = int(groups.max()) + 1
     if num_groups < 2:
         raise DataError("All rows have the same group, so none can be held out; give validation data.")
@@ -89,9 +85,7 @@ def _grouped(
         return np.asarray(next(chooser.split(groups, groups=groups))[1], np.int64)
     folds = StratifiedGroupKFold(min(max(2, round(1 / rate)), num_groups), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", UserWarning
-        )  # "the least populated class has fewer members than folds"
+        warnings.simplefilter("ignore", UserWarning)  # "the least populated class has fewer members than folds"
         parts = [held for kept, held in folds.split(groups, classes, groups) if len(kept) and len(held)]
 
     def badness(held: NDArray[np.int64]) -> tuple[int, float]:

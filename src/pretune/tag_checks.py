@@ -79,9 +79,7 @@ class TagCheck:
         """One sentence for each thing that is wrong, with places."""
         found = []
         if len(self.tags) < 2:
-            found.append(
-                f"All words have the same tag ({next(iter(self.tags), 'none')}); nothing can be learnt."
-            )
+            found.append(f"All words have the same tag ({next(iter(self.tags), 'none')}); nothing can be learnt.")
         if (scheme := self.scheme) == "plain":
             return found
         strange = [t for t in self.tags if t != "O" and not _ENTITY.fullmatch(t)]

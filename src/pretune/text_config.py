@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["FAMILIES", "SIZES", "text_config"]
 
 from collections.abc import Mapping
+from typing import Any
 
 from transformers import BertConfig, ModernBertConfig, PretrainedConfig
 
@@ -33,11 +34,9 @@ def text_config(
     """
     for word, known, what in ((size, SIZES, "size"), (family, FAMILIES, "family")):
         if word not in known:
-            raise ConfigError(
-                f'There is no {what} "{word}"; there are: {", ".join(known)}.{did_you_mean(word, known)}'
-            )
+            raise ConfigError(f'There is no {what} "{word}"; there are: {", ".join(known)}.{did_you_mean(word, known)}')
     layers, width = SIZES[size]
-    shape = {
+    shape: dict[str, Any] = {
         "vocab_size": -(-vocab_size // 64) * 64,
         "hidden_size": width,
         "num_hidden_layers": layers,
@@ -47,13 +46,12 @@ def text_config(
     }
     if family == "bert":
         return BertConfig(**shape, intermediate_size=4 * width)
+    ids: dict[str, Any] = {f"{name}_token_id": special.get(role) for name, role in _MODERN_IDS}
     return ModernBertConfig(
         **shape,
-        intermediate_size=width
-        * 3
-        // 2,  # of a gated layer, which has three matrices: as many weights as 2.25x
+        intermediate_size=width * 3 // 2,  # a gated layer has three matrices: as many weights as 2.25x
         classifier_pooling="mean",
-        **{f"{name}_token_id": special.get(role) for name, role in _MODERN_IDS},
+        **ids,
     )
 
 

@@ -56,9 +56,7 @@ def train(texts: Iterable[str], *, algorithm: str, vocab_size: int, lowercase: b
         above = max(1, -(-vocab_size // 64)) * 64
         raise ConfigError(f"vocab_size must be a multiple of 64, found {vocab_size}; take {above}.")
     if algorithm == "bpe" and vocab_size < 320:
-        raise ConfigError(
-            f"vocab_size must be at least 320 for bpe (it starts with 256 bytes), found {vocab_size}."
-        )
+        raise ConfigError(f"vocab_size must be at least 320 for bpe (it starts with 256 bytes), found {vocab_size}.")
     sample = _spread(texts, _SAMPLE_CHARACTERS)
     if not any(text.strip() for text in sample):
         raise DataError("There is no text to train a tokenizer on; give a source that has some.")

@@ -88,7 +88,7 @@ def fit(
 ) -> FitResult:
     """Trains `objective` on `examples` for exactly `budget`; leaves the best (or last) weights in it.
 
-    Every random choice of a step follows from (seed, step), so a killed run that is repeated ends with the same bits.
+    Every random choice of a step follows from (seed, step): a killed run that is repeated ends with the same bits.
 
     Args:
         objective: Set up; its parameters are trained in place.
@@ -102,7 +102,7 @@ def fit(
         strategies: Applied in order.
         lengths: Length of each example, for length buckets.
         validate: Held-out metrics of the objective as it stands.
-        primary: The metric of `validate` that chooses the kept weights, higher is better; None keeps the last.
+        primary: Metric of `validate` that chooses the kept weights, higher is better; None keeps the last.
         floor: The loss of a model that knows only frequencies; printed beside the loss.
         min_steps: Least steps for budgets in epochs; few labels need enough steps (Mosbach et al. 2021).
         num_micro_batches: Gradient accumulation: parts of the batch that are computed one after the other.
@@ -127,9 +127,7 @@ def fit(
     accelerator = _accelerator(precision, tracker, run)
     machine.keep_freed_memory()
     objective.to(accelerator.device).train()
-    optimizers = optim.build(
-        objective, optimizer=optimizer, lr=lr, weight_decay=weight_decay, strategies=strategies
-    )
+    optimizers = optim.build(objective, optimizer=optimizer, lr=lr, weight_decay=weight_decay, strategies=strategies)
     loop = Loop(objective, accelerator, optimizers, strategies, Plan(1), seed, max_grad_norm, ema)
     order = Order(len(examples), min(batch_size, len(examples)), seed=seed, lengths=lengths)
     steps = _steps(objective, examples, order, seed, num_micro_batches, accelerator)
@@ -140,7 +138,7 @@ def fit(
         schedule, warmup_rate, saving,
     )  # fmt: skip
     drive.console.start(loop, forecast, order.steps_per_epoch, machine.describe(accelerator.device))
-    loader = DataLoader(steps, batch_size=None, sampler=count(loop.step), num_workers=num_workers)  # type: ignore[arg-type]
+    loader = DataLoader(steps, batch_size=None, sampler=count(loop.step), num_workers=num_workers)
     try:
         with interruptible() as stop, drive.console:
             drive.run(iter(loader), stop)
@@ -190,14 +188,12 @@ class _Drive:
             if self.validate is not None and _crosses(before, after, self.num_validations):
                 self._validate()
                 if self.patience and loop.stale >= self.patience:
-                    self.console.note(
-                        f"stopped early at step {loop.step}: {loop.stale} validations without gain"
-                    )
+                    self.console.note(f"stopped early at step {loop.step}: {loop.stale} validations without gain")
                     return
             self._stop_or_save(stop)
 
     def _lr_factor(self, progress: float) -> float:
-        own = math.prod(s.lr_factor(progress) for s in self.loop.strategies)
+        own = math.prod([1.0, *(s.lr_factor(progress) for s in self.loop.strategies)])
         return own * optim.lr_factor(self.schedule, progress, self.warmup_rate)
 
     def _clock(self, seconds: float) -> None:
@@ -246,9 +242,7 @@ class _Drive:
         if due or stopping:
             self.last_save, self.last_save_step = time.monotonic(), self.loop.step
         if stopping:
-            raise Interrupted(
-                f"Stopped at step {self.loop.step}, saved. Run the same command again to go on."
-            )
+            raise Interrupted(f"Stopped at step {self.loop.step}, saved. Run the same command again to go on.")
 
 
 def _accelerator(precision: str | None, tracker: str | None, run: RunDirectory) -> Accelerator:
@@ -274,9 +268,7 @@ def _steps(
 ) -> Steps:
     total = num_micro_batches * accelerator.num_processes
     if total > order.batch_size:
-        raise ConfigError(
-            f"A batch of {order.batch_size} cannot be cut into {total} micro-batches; use fewer."
-        )
+        raise ConfigError(f"A batch of {order.batch_size} cannot be cut into {total} micro-batches; use fewer.")
     first = accelerator.process_index * num_micro_batches
     return Steps(objective, examples, order, seed, range(first, first + num_micro_batches), total)
 
@@ -298,26 +290,21 @@ def _begin(
         run.rewind_log(loop.step)
         return {}
     seconds, tokens = _calibrate(loop, steps, limit) if limit.unit in ("seconds", "tokens") else (0.0, 1.0)
-    total = limit.steps(
-        steps_per_epoch=order.steps_per_epoch, tokens_per_step=tokens, seconds_per_step=seconds or 1.0
-    )
+    total = limit.steps(steps_per_epoch=order.steps_per_epoch, tokens_per_step=tokens, seconds_per_step=seconds or 1.0)
     if limit.unit == "epochs":
         total = max(total, min_steps)
     if loop.accelerator.num_processes > 1:
         total = int(broadcast_object_list([total])[0])
     loop.plan = Plan(total)
-    return (
-        {"steps": total, "tokens": total * tokens, "seconds": total * seconds}
-        if seconds
-        else {"steps": total}
-    )
+    return {"steps": total, "tokens": total * tokens, "seconds": total * seconds} if seconds else {"steps": total}
 
 
 def _calibrate(loop: Loop, steps: Steps, limit: Budget) -> tuple[float, float]:
     """Seconds and tokens of a step, from real steps whose effect is undone."""
     saved = {n: t.detach().clone() for n, t in own_tensors(loop.objective).items()}
     patience = min(_CALIBRATION_SECONDS, 0.1 * limit.amount) if limit.timed else _CALIBRATION_SECONDS
-    began, times = time.monotonic(), []
+    began = time.monotonic()
+    times: list[float] = []
     while not times or (time.monotonic() - began < patience and len(times) < 20):
         at = time.monotonic()
         loop.train_step(steps[len(times)], 0.0)

@@ -56,9 +56,7 @@ class Words:
         return sums.tolist()
 
 
-def words_of(
-    task: Task, record: Mapping[str, Any], example: Example, span: Sequence[int] | None = None
-) -> Words:
+def words_of(task: Task, record: Mapping[str, Any], example: Example, span: Sequence[int] | None = None) -> Words:
     """Finds the words of a record and their tokens.
 
     Args:
@@ -81,9 +79,7 @@ def _of_tagged(example: Example, batch: Batch, span: Sequence[int] | None) -> Wo
     first = next((w - i for i, w in pairs if w >= 0), 0)
     place = torch.tensor([i if i < 0 else i + first for i in chosen["word_ids"]])
     kept = sorted({int(i) for i in place if i >= 0})
-    own = {k: v[row : row + 1] for k, v in batch.items() if isinstance(v, Tensor)} | {
-        "row_of": torch.zeros(1).long()
-    }
+    own = {k: v[row : row + 1] for k, v in batch.items() if isinstance(v, Tensor)} | {"row_of": torch.zeros(1).long()}
     low, high = (kept[0], kept[-1] + 1) if kept else (0, 0)
     padded = torch.full((1, own["input_ids"].shape[1]), -1)
     padded[0, : len(place)] = torch.where(place >= 0, place - low, -1)
@@ -103,9 +99,7 @@ def _of_text(task: Task, record: Mapping[str, Any], example: Example, batch: Bat
         return_offsets_mapping=True,
     )
     if list(encoded["input_ids"]) != list(example["input_ids"]):
-        raise DataError(
-            "The record's tokens do not match its text; the tokenizer of this run cannot be explained."
-        )
+        raise DataError("The record's tokens do not match its text; the tokenizer of this run cannot be explained.")
     found = [list(_WORD.finditer(text)) for text in sides]
     starts = [{c: i for i, m in enumerate(words) for c in range(*m.span())} for words in found]
     pairs = [
@@ -120,9 +114,7 @@ def _of_text(task: Task, record: Mapping[str, Any], example: Example, batch: Bat
     texts = [found[side][i].group() for side, i in read]
     gaps = [_gap(sides[side], found[side], i) for side, i in read]
     breaks = [n for n, (side, _) in enumerate(read) if side == 1 and (n == 0 or read[n - 1][0] == 0)]
-    return Words(
-        texts, gaps, breaks, batch | {WORDS: torch.tensor([place])}, sum(map(len, found)) - len(read)
-    )
+    return Words(texts, gaps, breaks, batch | {WORDS: torch.tensor([place])}, sum(map(len, found)) - len(read))
 
 
 def _first_char(text: str, start: int, end: int) -> int:

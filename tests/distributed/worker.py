@@ -38,7 +38,12 @@ def main(out: Path, micro_batches: int, strategy_name: str) -> None:
     ]
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=64, hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64, num_labels=3
+        vocab_size=64,
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=64,
+        num_labels=3,
     )
     task = Rows(class_weights="none")
     task.model = AutoModelForSequenceClassification.from_config(config)

@@ -25,9 +25,7 @@ WORDS = [t.split() for t in TEXTS]
 TAGS = [["B-X" if len(w) > 3 else "O" for w in words] for words in WORDS]
 
 
-def classification(
-    source: Any, minilm: Path, strategy: Any, **options: Any
-) -> tuple[Classification, list[Any], Any]:
+def classification(source: Any, minilm: Path, strategy: Any, **options: Any) -> tuple[Classification, list[Any], Any]:
     task = Classification(**options)
     task.learn_labels(LABELS)
     modality = Text(max_length=32).load(str(minilm))

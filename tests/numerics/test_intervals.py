@@ -55,9 +55,7 @@ def test_bootstrap_with_a_statistic_equals_the_mean_path():
 def test_bootstrap_agrees_with_scipy():
     x = np.random.default_rng(4).exponential(size=80)
     ours = bootstrap(x, np.median, resamples=4000)
-    theirs = stats.bootstrap(
-        (x,), np.median, n_resamples=4000, method="percentile", rng=0
-    ).confidence_interval
+    theirs = stats.bootstrap((x,), np.median, n_resamples=4000, method="percentile", rng=0).confidence_interval
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.04)
 
 

@@ -224,9 +224,7 @@ def test_electra_discriminator_loss_equals_transformers():
     scores = objective.detect(batch)
     labels = (torch.rand(scores.shape) < 0.1).long()
     mine = objective._losses(torch.zeros(()), scores, labels.bool(), batch)["detection_loss"]
-    assert mine.item() == pytest.approx(
-        objective.model(batch["input_ids"], labels=labels).loss.item(), rel=1e-5
-    )
+    assert mine.item() == pytest.approx(objective.model(batch["input_ids"], labels=labels).loss.item(), rel=1e-5)
 
 
 def test_electra_samples_follow_the_generator():

@@ -207,9 +207,7 @@ class Text(Modality):
                 encodings = encode(inputs, is_pretokenized=words)
             except (TypeError, UnicodeEncodeError) as error:
                 raise DataError(f"A text has characters that are no Unicode ({error}); clean it.") from error
-            examples += [
-                self._example(e, words, isinstance(i, tuple)) for e, i in zip(encodings, inputs, strict=True)
-            ]
+            examples += [self._example(e, words, isinstance(i, tuple)) for e, i in zip(encodings, inputs, strict=True)]
         return examples
 
     def _example(self, encoding: Encoding, words: bool, pair: bool) -> Example:
@@ -234,9 +232,7 @@ class Text(Modality):
         }
         if any("token_type_ids" in e for e in examples):
             types = np.zeros(real.shape, np.int64)
-            types[real] = np.concatenate(
-                [e.get("token_type_ids", [0] * len(e["input_ids"])) for e in examples]
-            )
+            types[real] = np.concatenate([e.get("token_type_ids", [0] * len(e["input_ids"])) for e in examples])
             batch["token_type_ids"] = torch.from_numpy(types)
         return batch
 

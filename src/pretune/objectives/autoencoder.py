@@ -58,9 +58,7 @@ class Autoencoder(TokenObjective):
         self.mlm_weight = check_rate("mlm_weight", mlm_weight, high=1e6)
         self.dropout = check_rate("dropout", dropout, high=0.9)
         if mask_rate == 0 and mlm_weight > 0:
-            raise ConfigError(
-                "mlm_weight has no effect at mask_rate 0; raise mask_rate, or set mlm_weight to 0."
-            )
+            raise ConfigError("mlm_weight has no effect at mask_rate 0; raise mask_rate, or set mlm_weight to 0.")
 
     def setup(self, model: PreTrainedModel, modality: Modality) -> None:
         """Takes the bare encoder with its pooler, and builds the decoder and the token head."""

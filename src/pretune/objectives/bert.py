@@ -173,9 +173,7 @@ def _random_ones(
     return is_random
 
 
-def _foreign(
-    examples: Sequence[Example], seconds: Sequence[Tokens], i: int, rng: np.random.Generator
-) -> Tokens:
+def _foreign(examples: Sequence[Example], seconds: Sequence[Tokens], i: int, rng: np.random.Generator) -> Tokens:
     """The B of an example of another document."""
     others = [j for j, e in enumerate(examples) if e["document"] != examples[i]["document"]]
     j = others[int(rng.integers(len(others)))]

@@ -84,9 +84,7 @@ class Contrastive(TokenObjective):
         similarity = first @ second.T / self.temperature
         truth = torch.arange(num, device=similarity.device)
         contrast = F.cross_entropy(similarity, truth)
-        logs = {"contrast_loss": contrast.detach()} | _geometry(
-            first.detach(), second.detach(), similarity.detach()
-        )
+        logs = {"contrast_loss": contrast.detach()} | _geometry(first.detach(), second.detach(), similarity.detach())
         if self.mlm_head is None:
             return {"loss": contrast, **logs}
         positions, targets = masked_targets(batch["labels"])
@@ -114,9 +112,7 @@ def _geometry(first: Tensor, second: Tensor, similarity: Tensor) -> dict[str, Te
     apart = ~torch.eye(num, dtype=torch.bool, device=first.device)
     distances = (2 - 2 * first @ first.T)[apart] if num > 1 else first.new_zeros(1)
     return {
-        "match_accuracy": (similarity.argmax(dim=-1) == torch.arange(num, device=first.device))
-        .float()
-        .mean(),
+        "match_accuracy": (similarity.argmax(dim=-1) == torch.arange(num, device=first.device)).float().mean(),
         "alignment": (first - second).square().sum(dim=-1).mean(),
         "uniformity": torch.logsumexp(-2 * distances, dim=0) - np.log(len(distances)),
     }

@@ -116,9 +116,7 @@ class Electra(TokenObjective):
             return self.model(**inputs).logits
         return self.head(encode(self.model, batch).last_hidden_state)
 
-    def _losses(
-        self, generator_loss: Tensor, scores: Tensor, replaced: Tensor, batch: Batch
-    ) -> dict[str, Tensor]:
+    def _losses(self, generator_loss: Tensor, scores: Tensor, replaced: Tensor, batch: Batch) -> dict[str, Tensor]:
         if "attention_mask" in batch:
             real = batch["attention_mask"].bool()
             scores, replaced = scores[real], replaced[real]

@@ -49,9 +49,7 @@ class MaskedLanguageModelling(TokenObjective):
         self.mask_share = check_rate("mask_share", mask_share)
         self.random_share = check_rate("random_share", random_share, high=1 - mask_share)
         self.whole_word = whole_word
-        self.span_length = int(
-            check_rate("span_length", span_length, low=1, high=64 if not whole_word else 1)
-        )
+        self.span_length = int(check_rate("span_length", span_length, low=1, high=64 if not whole_word else 1))
         self.dropout = check_rate("dropout", dropout, high=0.9)
 
     def auto_class(self, model_type: str) -> Any:

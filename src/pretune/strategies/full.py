@@ -23,9 +23,7 @@ class Full(Strategy):
 
     def __init__(self, *, encoder_lr_scale: float = 1.0) -> None:
         if encoder_lr_scale <= 0:
-            raise ConfigError(
-                f"encoder_lr_scale must be positive, found {encoder_lr_scale}; to freeze, use freeze."
-            )
+            raise ConfigError(f"encoder_lr_scale must be positive, found {encoder_lr_scale}; to freeze, use freeze.")
         self.encoder_lr_scale = encoder_lr_scale
         self._new: frozenset[str] = frozenset()
 

@@ -29,9 +29,7 @@ class L2SP(Strategy):
 
     def __init__(self, *, alpha: float = 0.01, beta: float = 0.01) -> None:
         if alpha <= 0 or beta < 0:
-            raise ConfigError(
-                f"alpha must be positive and beta at least 0, found alpha={alpha}, beta={beta}."
-            )
+            raise ConfigError(f"alpha must be positive and beta at least 0, found alpha={alpha}, beta={beta}.")
         self.alpha = alpha
         self.beta = beta
         self._start: dict[str, Tensor] = {}

@@ -86,9 +86,7 @@ class LoRA(Strategy):
         """Wraps once more, with the modules that hold new parameters named for saving (as they now are)."""
         config = self._wrapped.peft_config["default"]
         updates = peft.get_peft_model_state_dict(self._wrapped)
-        head = {
-            f"base_model.model.{n}": p for n, p in self._wrapped.model.named_parameters() if n in self._new
-        }
+        head = {f"base_model.model.{n}": p for n, p in self._wrapped.model.named_parameters() if n in self._new}
         config.modules_to_save = sorted({name.rpartition(".")[0] for name in self._new})
         wrapped = peft.PeftModel(self._wrapped.unload(), config)
         peft.set_peft_model_state_dict(wrapped, updates | head)

@@ -28,9 +28,7 @@ class ProbeThenFull(Strategy):
         if not 0 < probe_rate < 1:
             raise ConfigError(f"probe_rate must be between 0 and 1, found {probe_rate}.")
         if full_lr_scale <= 0:
-            raise ConfigError(
-                f"full_lr_scale must be positive, found {full_lr_scale}; for a probe alone, use freeze."
-            )
+            raise ConfigError(f"full_lr_scale must be positive, found {full_lr_scale}; for a probe alone, use freeze.")
         self.probe_rate = probe_rate
         self.full_lr_scale = full_lr_scale
         self._trainable: set[str] = set()

@@ -113,7 +113,7 @@ class Task(Objective):
         return self.model.device
 
     def read_label(self, record: Mapping[str, Any], column: str) -> Any:
-        """The raw label of a record (``record[column]``), normalised to what `labelled` and `metrics` take."""
+        """The raw label of a record, normalised to what `labelled` and `metrics` take."""
         return record[column]
 
     def setup(self, model: PreTrainedModel, modality: Modality) -> None:

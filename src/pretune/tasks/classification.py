@@ -115,9 +115,7 @@ class Classification(Task):
         names = sorted(counts, key=_numbers_first)
         if len(names) < (1 if self.multi_label else 2):
             found = f'only "{names[0]}"' if names else "none"
-            raise DataError(
-                f"Classification needs at least two classes, found {found} in {len(rows)} records."
-            )
+            raise DataError(f"Classification needs at least two classes, found {found} in {len(rows)} records.")
         self.labels = names
         if self.class_weights == "balanced":
             self._weights = _balanced(np.array([counts[n] for n in names]), len(rows), self.multi_label)
@@ -234,9 +232,7 @@ def _name(value: Any, where: str) -> str:
     if isinstance(value, float | np.floating) and math.isfinite(value):
         if float(value).is_integer():
             return str(int(value))
-        raise DataError(
-            f"{where} has the label {value}; classes are names or integers. For numbers use regression."
-        )
+        raise DataError(f"{where} has the label {value}; classes are names or integers. For numbers use regression.")
     raise DataError(f"{where} has no usable label (found {value!r}); fill it in or remove the row.")
 
 

@@ -61,9 +61,7 @@ class Regression(Task):
             value = math.nan
         if not math.isfinite(value):
             where = f"{record['_file']}, row {record['_row']}," if record.get("_file") else "A record"
-            raise DataError(
-                f"{where} needs a number as its label, found {record[column]!r}; correct or remove it."
-            )
+            raise DataError(f"{where} needs a number as its label, found {record[column]!r}; correct or remove it.")
         return value
 
     def learn_labels(self, labels: Sequence[Any]) -> None:
@@ -86,9 +84,7 @@ class Regression(Task):
         """The classifier of the kind, with one output."""
         from pretune.tasks.classification import Classification
 
-        return (
-            AutoModelForSequenceClassification if kind == "tokens" else Classification().auto_class_for(kind)
-        )
+        return AutoModelForSequenceClassification if kind == "tokens" else Classification().auto_class_for(kind)
 
     def restore(self, model: PreTrainedModel, modality: Modality) -> None:
         """Takes an exported model, which gives values in the units of the data.
@@ -150,9 +146,7 @@ class Regression(Task):
         exported = copy.deepcopy(self.model)
         last = [m for m in exported.modules() if isinstance(m, nn.Linear) and m.out_features == 1]
         if not last or last[-1].bias is None:
-            raise ModelError(
-                f"{type(self.model).__name__} has no linear output with a bias to fold the units into."
-            )
+            raise ModelError(f"{type(self.model).__name__} has no linear output with a bias to fold the units into.")
         with torch.no_grad():
             last[-1].weight.mul_(self.std)
             last[-1].bias.mul_(self.std).add_(self.mean)

@@ -89,9 +89,7 @@ class Tagging(Task):
         self._choose_primary()
         if len(self.labels) < 2:
             found = f'only "{next(iter(names))}"' if names else "none"
-            raise DataError(
-                f"Tagging needs at least two different tags, found {found} in {len(rows)} records."
-            )
+            raise DataError(f"Tagging needs at least two different tags, found {found} in {len(rows)} records.")
 
     def _choose_primary(self) -> None:
         self.primary = "f1" if self.entities else "accuracy"  # type: ignore[misc]
@@ -155,9 +153,7 @@ class Tagging(Task):
         """
         tags = self._normalised(label)
         if len(tags) != len(example["words"]):
-            raise DataError(
-                f"There are {len(example['words'])} words and {len(tags)} tags; they must be as many."
-            )
+            raise DataError(f"There are {len(example['words'])} words and {len(tags)} tags; they must be as many.")
         index = {name: i for i, name in enumerate(self.labels)}
         for tag in tags:
             if tag not in index:
@@ -231,9 +227,7 @@ class Tagging(Task):
         """Entities: ``precision``, ``recall``, ``f1`` (strict IOB2); else ``accuracy``, ``macro_f1``."""
         truth, guess = [self._normalised(row) for row in labels], [p["tags"] for p in predictions]
         if self.entities:
-            scores = precision_recall_fscore_support(
-                truth, guess, average="micro", scheme=IOB2, zero_division=0
-            )
+            scores = precision_recall_fscore_support(truth, guess, average="micro", scheme=IOB2, zero_division=0)
             return dict(zip(("precision", "recall", "f1"), map(float, scores[:3]), strict=True))
         true, found = [t for row in truth for t in row], [t for row in guess for t in row]
         macro = f1_score(true, found, average="macro", zero_division=0.0)
@@ -322,9 +316,7 @@ def _from_bioes(tags: Sequence[str]) -> list[str]:
         continues = letter in "IEL"
         if continues != bool(inside) or (continues and kind != inside):
             found = f'"{tag}"' if position < len(tags) else "the end"
-            raise DataError(
-                f"Tags are no valid BIOES: {found} at word {position + 1} follows {_after(inside)}."
-            )
+            raise DataError(f"Tags are no valid BIOES: {found} at word {position + 1} follows {_after(inside)}.")
         inside = kind if letter in "BI" else ""
         out.append("O" if tag == "O" else f"{'I' if continues else 'B'}-{kind}")
     return out[:-1]

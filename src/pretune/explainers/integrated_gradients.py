@@ -11,7 +11,7 @@ from captum.attr import LayerIntegratedGradients
 from torch import Tensor
 
 from pretune.errors import ConfigError
-from pretune.explain.base import Explainer
+from pretune.explainers.base import Explainer
 from pretune.modalities.base import Batch
 from pretune.perturbing import MAX_TOKENS, expanded, hidden_id, word_groups
 from pretune.tasks.base import Task

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pretune.errors import ConfigError, ModelError
-from pretune.explain.base import Explainer
+from pretune.explainers.base import Explainer
 from pretune.features import model_inputs
 from pretune.modalities.base import Batch
 from pretune.perturbing import expanded
@@ -39,9 +39,7 @@ class Attention(Explainer):
         with torch.no_grad(), _eager(model):
             output = model(**inputs, output_attentions=True)
         if not output.attentions:
-            raise ModelError(
-                f"A {model.config.model_type} model gives no attention weights; use another explainer."
-            )
+            raise ModelError(f"A {model.config.model_type} model gives no attention weights; use another explainer.")
         flow = torch.eye(output.attentions[0].shape[-1], device=task.device)
         for layer in output.attentions:
             mixed = (1 - self.residual_rate) * layer[0].float().mean(0) + self.residual_rate * torch.eye(
