@@ -6,9 +6,10 @@
     python benchmarks/peers.py predict  --test test.jsonl [--model runs/ft/model]
 
 Run each in its own process, so that neither side sees the other's allocator, thread or library settings.
-Nothing of pretune is imported. Trainer has its own defaults except: no trackers, no checkpoints, no evaluation
-while the clock runs, no progress bar. Loading and tokenising are not timed, nor are the first ``--warm_up``
-steps of runs that are counted in steps. Without ``--steps``, ``finetune`` and ``frozen`` time whole epochs.
+Nothing of pretune is imported. Trainer has its own defaults except: no trackers, no checkpoints, no
+evaluation while the clock runs, no progress bar. Loading and tokenising are not timed, nor are the first
+``--warm_up`` steps of runs that are counted in steps. Without ``--steps``, ``finetune`` and ``frozen`` time
+whole epochs.
 """
 
 from __future__ import annotations

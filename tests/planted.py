@@ -82,8 +82,13 @@ def written(task: Task, run: Path) -> Path:
 
 
 def classifier() -> Task:
-    """Classification of `reviews`."""
-    return trained(Classification(), reviews(512, masks=20), "label", 150)
+    """Classification of `reviews`; where the deciding word is hidden the labels are a coin toss, so both words count."""
+    clear, unclear = reviews(512, masks=20), reviews(512, seed=1, masks=20)
+    coin = random.Random(2)
+    for row in unclear:
+        row["text"] = row["text"].replace(DECIDING[row["label"]], MASK)
+        row["label"] = coin.choice(list(DECIDING))
+    return trained(Classification(), clear + unclear, "label", 300)
 
 
 def tagger() -> Task:

@@ -16,9 +16,8 @@ from pretune.docstrings import docstring_corpus, docstring_task, harvest
 from pretune.errors import DataError
 from pretune.prose import key, paragraphs
 
-WORDS = [
-    a + b for a in ("bra", "clo", "dri", "fle", "gru", "pla", "sto", "tra") for b in ("nd", "st", "mp", "ck", "nt")
-]
+STARTS, ENDS = ("bra", "clo", "dri", "fle", "gru", "pla", "sto", "tra"), ("nd", "st", "mp", "ck", "nt")
+WORDS = [a + b for a in STARTS for b in ENDS]
 SHARED = "This very sentence stands in every single module of every library without any change at all."
 
 
@@ -115,14 +114,14 @@ def test_the_real_environment_has_prose_enough(tmp_path: Path) -> None:
          ["A line of plain words:", "And more plain words after it."]),
         ("Plain words come first here.\n\n>>> f(1)\n2\n\nPlain words come last here.",
          ["Plain words come first here.", "Plain words come last here."]),
-        ("Fits a model to data.\n\nParameters\n----------\nx : array of shape (n,)\n    The values to which it is fitted.",
+        ("Fits a model to data.\n\nParameters\n----------\nx : array (n,)\n    The values to which it is fitted.",
          ["Fits a model to data.", "The values to which it is fitted."]),
         ("Fits a model to data.\n\nArgs:\n    x (`int`, *optional*): The values to which it is fitted.",
          ["Fits a model to data.", "The values to which it is fitted."]),
         ("A table of numbers follows here:\n\n=====  =====\nA      B\n=====  =====\n1      2\n=====  =====",
          ["A table of numbers follows here:"]),
-        ("```python\nfor x in y: print(x)\n```\nThis function prints all values.", ["This function prints all values."]),
-        (".. math:: a^2 + b^2\n\n.. note::\n    These words are kept as prose.", ["These words are kept as prose."]),
+        ("```python\nfor x in y: print(x)\n```\nThis prints all the values.", ["This prints all the values."]),
+        (".. math:: a^2 + b^2\n\n.. note::\n    These words are kept.", ["These words are kept."]),
         ("x_1 = 3 + y * 2 / z", []),
     ],
 )  # fmt: skip
@@ -142,13 +141,15 @@ def _result(seeds: int = 2) -> DemoResult:
     return DemoResult(
         title="The demo", question="Which <library>?", steps=["Read & cleaned."], command="pretune demo text",
         labels=["a", "b"],
-        data={"num_documents": 10, "corpus_bytes": 2_000_000, "num_train": 64, "num_test": 400, "held_out": "By module."},
+        data={"num_documents": 10, "corpus_bytes": 2_000_000, "num_train": 64, "num_test": 400,
+              "held_out": "By module."},
         cost={"budget": "60s", "device": "cpu", "num_parameters": 5_000_000, "num_tokens": 1_234_567,
               "pretrain_seconds": 60.0, "finetune_seconds": 9.0, "baseline_seconds": 1.0},
         curve={"tokens": [1000, 2000], "loss": [8.0, 6.0], "floor": 6.5},
         own=systems[0], scratch=systems[1], baseline=systems[2],
         confusion=[[150, 50], [70, 130]],
-        example={"label": "a", "predicted": "b", "probability": 0.6, "words": ["<b>", "of"], "scores": [0.5, -1.0]},
+        example={"label": "a", "predicted": "b", "probability": 0.6, "words": ["<b>", "of"],
+                 "scores": [0.5, -1.0]},
     )  # fmt: skip
 
 

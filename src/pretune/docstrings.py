@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["LIBRARIES", "Docstring", "docstring_corpus", "docstring_task", "harvest"]
 
 import ast
+import functools
 import gc
 import gzip
 import hashlib
@@ -24,6 +25,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from pretune import prose
 from pretune.errors import DataError
 from pretune.prose import key, paragraphs
 
@@ -43,7 +45,6 @@ MASK = "library"
 """What stands in a text where a library was named."""
 
 _SOURCE_BYTES = 75_000_000
-_VERSION = 1
 _SKIPPED_FOLDERS = frozenset(
     {"test", "tests", "testing", "_test", "idlelib", "lib2to3", "_vendor", "site-packages", "__pycache__"}
 )
@@ -226,11 +227,13 @@ def _overlap(text: str, known: set[int]) -> float:
     return sum(s in known for s in own) / len(own)
 
 
+@functools.cache
 def _versions_key() -> str:
-    """Identifies Python, this file's rules and every installed package."""
-    packages = sorted({f"{d.name}=={d.version}" for d in importlib.metadata.distributions() if d.name != "pretune"})
-    rules = [sys.version, str(_VERSION), str(_SOURCE_BYTES), _NAMES.pattern]
-    return hashlib.sha256("\n".join(rules + packages).encode()).hexdigest()[:12]
+    """Identifies Python, every installed package, and the rules of this file and of `prose`."""
+    installed = importlib.metadata.distributions()
+    packages = sorted({f"{d.name}=={d.version}" for d in installed if d.name != "pretune"})
+    rules = [Path(f).read_text(encoding="utf-8") for f in (__file__, prose.__file__)]
+    return hashlib.sha256("\n".join([sys.version, *rules, *packages]).encode()).hexdigest()[:12]
 
 
 def _source_files() -> list[tuple[str, str]]:

@@ -47,7 +47,7 @@ def finetune(
     scratch: bool = False,
     strategy: str | dict[str, Any] | Strategy | Sequence[Strategy] = "full",
     size: str = "mini",
-    family: str = "bert",
+    family: str = "modernbert",
     budget: str = "10epochs",
     min_steps: int = 200,
     valid: Any = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "RunResult",
+    "cache_folder",
     "classes",
     "export",
     "fast_attention",
@@ -23,9 +24,10 @@ import numpy as np
 import torch
 from transformers import PretrainedConfig, set_seed
 
+from pretune import cooccurrence, encoder, machine, registry
 from pretune import data as data_io
-from pretune import encoder, machine, registry
 from pretune.checkpoint import RunDirectory
+from pretune.errors import ConfigError, did_you_mean
 from pretune.lineage import lineage, model_card
 from pretune.method import Method
 from pretune.modalities.base import Corpus, Modality
@@ -33,6 +35,7 @@ from pretune.objectives.base import Objective, require_kind
 from pretune.progress import say
 from pretune.train import FitResult, fit
 
+INITS = ("cooccurrence", "random")
 _VALID_EXAMPLES = 256
 
 
@@ -59,11 +62,12 @@ def pretrain(
     modality: str | dict[str, Any] | Modality = "text",
     from_: str | None = None,
     size: str = "mini",
-    family: str = "bert",
+    family: str = "modernbert",
+    init: str = "cooccurrence",
     budget: str = "20m",
     valid: Any = None,
     columns: Mapping[str, str] | None = None,
-    batch_size: int = 64,
+    batch_size: int = 32,
     lr: float | None = None,
     seed: int = 0,
     overwrite: bool = False,
@@ -79,7 +83,9 @@ def pretrain(
         modality: What the data is; its options shape the tokenizer and the length of examples.
         from_: A run, model directory or Hub name whose encoder to continue from (domain-adaptive pre-training).
         size: Size preset for training from scratch (tiny, mini, small, medium, base).
-        family: Architecture for training from scratch (bert, modernbert).
+        family: Architecture for training from scratch (modernbert, bert); the ``bert`` objective needs bert.
+        init: Start of the word embeddings from scratch: ``cooccurrence`` (factorised counts of the corpus; seconds) or
+            ``random``.
         budget: When to stop: 20m, 2h, 2e8tok, 3epochs, 5000steps.
         valid: Unlabelled held-out data; not given: 1 % of the documents of `data`.
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
@@ -93,6 +99,8 @@ def pretrain(
     Raises:
         PretuneError: In one sentence, what is wrong with the data, an option, the checkpoint or the run directory.
     """
+    if init not in INITS:
+        raise ConfigError(f'There is no init "{init}"; there are: {", ".join(INITS)}.{did_you_mean(init, INITS)}')
     method: Objective = registry.build("objective", objective)
     source: Modality = registry.build("modality", modality)
     require_kind(method, source, classes("objective"))
@@ -101,7 +109,7 @@ def pretrain(
     state = run.open(recipe, overwrite=overwrite)
     source.columns = dict(columns or {})
     prepare(source, data, from_, run.path / "modality")
-    folder = Path(cache or os.environ.get("PRETUNE_CACHE", "~/.cache/pretune")).expanduser()
+    folder = cache_folder(cache)
     corpus = source.corpus(data, cache=folder, split="train" if valid is None else "all", units=method.units)
     held_out = source.corpus(
         data if valid is None else valid,
@@ -112,6 +120,8 @@ def pretrain(
     set_seed(seed)
     weights = from_ or source.config(size, family)
     report = _build_objective(method, weights, source)
+    if from_ is None and init == "cooccurrence" and source.kind == "tokens":
+        cooccurrence.initialise(method.export(), corpus, seed=seed)
     rate = lr or (0.04 if from_ else 0.4) / method.export().config.hidden_size
     examples = method.examples(corpus, seed=seed)
     floor = method.health(held_out).get("unigram_entropy")
@@ -146,6 +156,11 @@ def pretrain(
     export(run, method, source, facts)
     say(f"wrote {run.model}")
     return RunResult(run.path, fitted.best, fitted)
+
+
+def cache_folder(given: str | None) -> Path:
+    """Where processed data goes: the folder given, $PRETUNE_CACHE, or ~/.cache/pretune."""
+    return Path(given or os.environ.get("PRETUNE_CACHE", "~/.cache/pretune")).expanduser()
 
 
 def classes(slot: str) -> list[Any]:

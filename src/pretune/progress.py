@@ -112,8 +112,9 @@ class Console:
 
     def step(self, loop: Loop, logs: dict[str, float]) -> None:
         """Moves the bar."""
-        for key in ("loss", "grad_norm"):
-            self.smooth[key] = 0.95 * self.smooth.get(key, logs[key]) + 0.05 * logs[key]
+        seen = {"grad_norm": logs["grad_norm"], "loss": logs.get("mlm_loss", logs["loss"])}
+        for key, value in seen.items():
+            self.smooth[key] = 0.95 * self.smooth.get(key, value) + 0.05 * value
         now = time.monotonic()
         if now - self.last[0] > 1.0:
             self.rate = (loop.tokens - self.last[1]) / (now - self.last[0])
@@ -121,7 +122,7 @@ class Console:
         self.bar.update(self.task, completed=loop.step, total=loop.plan.total_steps, health=self._health())
 
     def _health(self) -> str:
-        floor = f" (word frequency alone: {self.floor:.2f})" if self.floor else ""
+        floor = f" (word frequency alone: {self.floor:.2f})" if self.floor is not None else ""
         norm = self.smooth["grad_norm"]
         return f"loss {self.smooth['loss']:.3f}{floor}  |grad| {norm:.2f}  {self.rate:,.0f} tok/s"
 

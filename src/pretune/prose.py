@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 _KEPT_DIRECTIVES = re.compile(r"\.\. *(?:note|warning|tip|caution|important|attention)\s*::\s*(.*)")
 _UNDERLINE = re.compile(r"\s*([-=~^\"#*+_])\1{2,}\s*$")
-_HEADING = re.compile(r"\s*[A-Z][A-Za-z ]{0,24}:\s*$")
+_HEADING = re.compile(r"\s*[A-Z][a-z]*(?: [A-Za-z]+){0,2}:\s*$")
 _FIELD = re.compile(r":(?:param|type|return|returns|rtype|raises?|arg|keyword|ivar|cvar|var)\b[^:]*:\s*(.*)")
 _NUMPY_PARAMETER = re.compile(r"\s*[*\w][\w.*, '\"\[\]]*\s:(?:\s.*)?$")
 _GOOGLE_PARAMETER = re.compile(r"(?:\s+[-*]?\s*|[-*]\s+)[*`]*\w[\w.]*[*`]*\s*(?:\([^:]*\))?\s*(?::|--)\s+(.*)")
