@@ -49,7 +49,7 @@ def test_equals_the_text_classification_pipeline(minilm_run):
     inputs = [*texts(40), "Das ist ein längerer Satz, mit Umlauten & Zeichen!", "x"]
     model = minilm_run / "model"
     theirs = pipeline("text-classification", model=str(model), top_k=None, batch_size=8)(inputs)
-    ours = load(minilm_run).predict(inputs)
+    ours = load(minilm_run, precision="fp32").predict(inputs)
     assert len({p["label"] for p in ours}) > 1
     for a, b in zip(ours, theirs, strict=True):
         assert a["label"] == b[0]["label"]
@@ -59,10 +59,19 @@ def test_equals_the_text_classification_pipeline(minilm_run):
 def test_equals_the_pipeline_on_pairs(minilm_run):
     pairs = list(itertools.pairwise(texts(12)))
     pipe = pipeline("text-classification", model=str(minilm_run / "model"), top_k=None)
-    ours = load(minilm_run).predict([{"text": a, "text_pair": b} for a, b in pairs])
+    ours = load(minilm_run, precision="fp32").predict([{"text": a, "text_pair": b} for a, b in pairs])
     for found, (a, b) in zip(ours, pairs, strict=True):
         theirs = {r["label"]: r["score"] for r in pipe({"text": a, "text_pair": b})}
         assert found["probabilities"] == pytest.approx(theirs, abs=1e-5)
+
+
+def test_bf16_gives_the_same_labels(minilm_run):
+    inputs = [" ".join(pair) for pair in itertools.pairwise(texts(60))]
+    exact = load(minilm_run, precision="fp32").predict(inputs)
+    fast = load(minilm_run, precision="bf16").predict(inputs)
+    assert [p["label"] for p in fast] == [p["label"] for p in exact]
+    for a, b in zip(fast, exact, strict=True):
+        assert a["probabilities"] == pytest.approx(b["probabilities"], abs=0.02)
 
 
 def test_equals_the_token_classification_pipeline(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Source", "TransferReport", "blocks", "depths", "make", "num_layers", "read_config"]
+__all__ = ["Source", "TransferReport", "blocks", "depths", "make", "num_layers", "quiet", "read_config"]
 
 import contextlib
 import logging
@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers.utils import logging as hf_logging
 
 from pretune.errors import ModelError
 
@@ -76,7 +77,7 @@ def make(auto_class: Any, source: Source, **overrides: Any) -> tuple[PreTrainedM
         names = _tensor_names(model)
         return model, TransferReport(len(names), new=names, scratch=True)
     config = read_config(source)
-    with _quiet():
+    with quiet():
         model, info = _load(auto_class, source, config, overrides)
     report = _report(model, info)
     _check_encoder_loaded(model, report, source)
@@ -168,11 +169,12 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences transformers' own loading report; the transfer report replaces it."""
+def quiet() -> Iterator[None]:
+    """Silences transformers' own loading report and bars; the transfer report replaces them."""
     logger = logging.getLogger("transformers")
     level = logger.level
     logger.setLevel(logging.ERROR)
+    hf_logging.disable_progress_bar()
     try:
         yield
     finally:

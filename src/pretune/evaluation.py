@@ -37,7 +37,9 @@ _PADDED_LENGTH = 64
 _SHOWN_LABELS = 20
 
 
-def predictions(task: Task, examples: Sequence[Example], *, batch_size: int = 64) -> list[Prediction]:
+def predictions(
+    task: Task, examples: Sequence[Example], *, batch_size: int = 64, precision: str = "fp32"
+) -> list[Prediction]:
     """Predicts every example, longest first in batches of similar length; returns them in input order.
 
     Args:
@@ -45,16 +47,29 @@ def predictions(task: Task, examples: Sequence[Example], *, batch_size: int = 64
         examples: Processed records, with or without labels.
         batch_size: Most examples in a batch; batches of long ones are smaller: at most 64 x `batch_size`
             padded elements, or one example.
+        precision: ``fp32``, or ``bf16``: then batches run in bfloat16, and the examples whose answer rounding could
+            change (`Task.near_tie`) once more in float32, so that the labels are the same.
     """
     found: list[Prediction] = [{}] * len(examples)
     with evaluating(task), torch.inference_mode():
         for chosen in _buckets([task.modality.length(e) for e in examples], batch_size):
             members = [examples[i] for i in chosen]
             batch = to_device(task.collate(members), task.device)
-            logits = task(batch)["logits"].float()
+            logits = _bf16_logits(task, batch) if precision == "bf16" else task(batch)["logits"].float()
             for position, prediction in zip(chosen, task.decode(logits, batch, members), strict=True):
                 found[position] = prediction
     return found
+
+
+def _bf16_logits(task: Task, batch: Batch) -> torch.Tensor:
+    """Logits in bfloat16, with the rows near a tie replaced by those of float32."""
+    with torch.autocast(task.device.type, torch.bfloat16):
+        logits: torch.Tensor = task(batch)["logits"].float()
+    close = task.near_tie(logits)
+    if bool(close.any()):
+        part = {k: v[close] if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+        logits[close] = task(part)["logits"].float()
+    return logits
 
 
 def _buckets(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:

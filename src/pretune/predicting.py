@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from safetensors import SafetensorError
 
-from pretune import encoder, registry
+from pretune import encoder, machine, registry
 from pretune.data import stream_records
 from pretune.errors import DataError, ModelError, PretuneError, RunError
 from pretune.evaluation import predictions
@@ -28,9 +29,10 @@ CHUNK = 2048
 class Predictor:
     """A fine-tuned task with its model and modality, in eval mode."""
 
-    def __init__(self, task: Task, *, path: Path | None = None) -> None:
+    def __init__(self, task: Task, *, path: Path | None = None, precision: str = "fp32") -> None:
         self.task = task
         self.path = path
+        self.precision = precision
         task.eval()
         task.model.eval()
 
@@ -99,7 +101,7 @@ class Predictor:
                 }
             else:
                 good.append((i, example))
-        found = predictions(self.task, [e for _, e in good], batch_size=batch_size)
+        found = predictions(self.task, [e for _, e in good], batch_size=batch_size, precision=self.precision)
         for (i, _), prediction in zip(good, found, strict=True):
             done[i] = prediction
         yield from done
@@ -120,11 +122,13 @@ class Predictor:
             return error
 
 
-def load(run: str | Path) -> Predictor:
+def load(run: str | Path, *, precision: str | None = None) -> Predictor:
     """Restores the task of a finished run.
 
     Args:
         run: A run directory that `pretune finetune` wrote.
+        precision: ``fp32`` or ``bf16``; not given: bf16 where the hardware has it. Either gives the same labels;
+            bf16 probabilities differ by up to some thousandths.
 
     Raises:
         RunError: There is no such run, or it is not a finished fine-tuning run.
@@ -148,8 +152,13 @@ def load(run: str | Path) -> Predictor:
             f'The weights in "{folder}" lack {len(report.new)} of {report.num_tensors} tensors '
             f"(first: {report.new[0]}); copy or train the run again."
         )
+    machine.keep_freed_memory()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.set_attn_implementation(machine.attention_for(device))
     task.restore(model, modality)
-    return Predictor(task, path=path)
+    task.to(device)
+    numbers = machine.precision_for(device, precision) if len(model.config.id2label or {}) > 1 else "fp32"
+    return Predictor(task, path=path, precision=numbers)
 
 
 def _recipe(path: Path) -> dict[str, Any]:

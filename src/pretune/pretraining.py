@@ -254,7 +254,8 @@ def export(run: RunDirectory, method: Objective, source: Modality, facts: dict[s
     auto = type(model).__name__
 
     def write(folder: Path) -> None:
-        model.save_pretrained(folder)
+        with encoder.quiet():
+            model.save_pretrained(folder)
         source.save(folder)
         card = model_card(facts, folder=run.model, auto=auto, title=run.path.name)
         (folder / "README.md").write_text(card, encoding="utf-8")

@@ -42,7 +42,12 @@ def evaluate(run: str, data: Any, *, columns: Mapping[str, str] | None = None, s
 
 
 def predict(
-    run: str, data: Any, *, columns: Mapping[str, str] | None = None, batch_size: int = 64
+    run: str,
+    data: Any,
+    *,
+    columns: Mapping[str, str] | None = None,
+    batch_size: int = 64,
+    precision: str | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Predicts every record, in input order; a bad row gives an ``error`` in its place.
 
@@ -51,8 +56,9 @@ def predict(
         data: File, folder, Hub name, ``-`` for standard input, list, DataFrame or Dataset.
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
         batch_size: Most records in one run of the model.
+        precision: ``fp32`` or ``bf16`` (same labels); not given: bf16 where the hardware has it.
     """
-    return load(run).stream(data, columns=columns, batch_size=batch_size)
+    return load(run, precision=precision).stream(data, columns=columns, batch_size=batch_size)
 
 
 def explain(
@@ -114,6 +120,7 @@ def predict_command(
     *,
     columns: Mapping[str, str] | None = None,
     batch_size: int = 64,
+    precision: str | None = None,
     out: str | None = None,
 ) -> int:
     """Predicts every record, one JSON line each, in input order.
@@ -123,10 +130,11 @@ def predict_command(
         data: File, folder, Hub name, or - for standard input.
         columns: Column of each role, where the usual names do not fit.
         batch_size: Most records in one run of the model.
+        precision: fp32 or bf16 (same labels); not given: bf16 where the hardware has it.
         out: File to write instead of standard output.
     """
     failed = 0
-    rows = predict(run, data, columns=columns, batch_size=batch_size)
+    rows = predict(run, data, columns=columns, batch_size=batch_size, precision=precision)
     with _writing(out) as stream:
         for row in rows:
             failed += "error" in row

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Prediction", "Task"]
+__all__ = ["BF16_MARGIN", "Prediction", "Task"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
@@ -19,6 +19,10 @@ from pretune.objectives.base import Objective
 
 Prediction: TypeAlias = dict[str, Any]
 """One JSON-able prediction: for classification ``{"label", "probabilities"}``, for tagging ``{"spans"}``..."""
+
+
+BF16_MARGIN = 0.5
+"""Gap between two logits that the rounding of bfloat16 cannot close (errors of MiniLM's are below 0.1)."""
 
 
 class Task(Objective):
@@ -94,6 +98,13 @@ class Task(Objective):
     def decode(self, logits: Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:
         """Logits of one batch to one prediction a record."""
         raise NotImplementedError
+
+    def near_tie(self, logits: Tensor) -> Tensor:
+        """Which records' answers the rounding of bfloat16 could change, shape (batch,); all where numbers count."""
+        if logits.shape[-1] < 2:
+            return torch.ones(len(logits), dtype=torch.bool, device=logits.device)
+        best, second = logits.topk(2, dim=-1).values.unbind(-1)
+        return (best - second < BF16_MARGIN).reshape(len(logits), -1).any(1)
 
     def metrics(self, predictions: Sequence[Prediction], labels: Sequence[Any]) -> dict[str, float]:
         """Held-out metrics from predictions and raw labels; pure, so that it can be bootstrapped over records."""

@@ -26,7 +26,7 @@ from transformers import (
 from pretune import features
 from pretune.errors import ConfigError, DataError, did_you_mean
 from pretune.modalities.base import Batch, Example, Modality
-from pretune.tasks.base import Prediction, Task
+from pretune.tasks.base import BF16_MARGIN, Prediction, Task
 
 _AUTO = {
     "tokens": AutoModelForSequenceClassification,
@@ -199,6 +199,10 @@ class Classification(Task):
             best = p.argmax(1).tolist()
             return [{"label": self.labels[i], "probabilities": d} for i, d in zip(best, named, strict=True)]
         return [{"labels": [n for n, v in d.items() if v >= 0.5], "probabilities": d} for d in named]
+
+    def near_tie(self, logits: Tensor) -> Tensor:
+        """As `Task.near_tie`; a multi-label answer is in doubt where any probability is close to 0.5."""
+        return (logits.abs() < BF16_MARGIN).any(-1) if self.multi_label else super().near_tie(logits)
 
     def metrics(self, predictions: Sequence[Prediction], labels: Sequence[Any]) -> dict[str, float]:
         """``accuracy`` (multi-label: of the whole set) and ``macro_f1``; multi-label also ``micro_f1``."""
