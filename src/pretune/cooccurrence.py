@@ -40,7 +40,8 @@ def word_vectors(corpus: Any, width: int, *, seed: int = 0, window: int = _WINDO
     counts = _counts(corpus, window)
     mutual = _positive_mutual_information(counts)
     left, values, _ = randomized_svd(mutual, n_components=width, n_iter=3, random_state=seed)
-    return (left * values**_POWER).astype(np.float32)
+    known = np.diff(mutual.indptr) > 0  # the factorisation leaves rounding noise in empty rows
+    return np.where(known[:, None], left * values**_POWER, 0.0).astype(np.float32)
 
 
 def _counts(corpus: Any, window: int) -> sparse.csr_matrix:

@@ -23,11 +23,14 @@ from pretune.lineage import lineage
 from pretune.modalities.base import Example, Modality
 from pretune.objectives.base import require_kind
 from pretune.pretraining import (
+    FAMILY,
+    SIZE,
     RunResult,
     classes,
     export,
     fast_attention,
     fingerprints,
+    only_from_scratch,
     prepare,
     recipe_of,
 )
@@ -46,8 +49,8 @@ def finetune(
     from_: str | None = None,
     scratch: bool = False,
     strategy: str | dict[str, Any] | Strategy | Sequence[Strategy] = "full",
-    size: str = "mini",
-    family: str = "modernbert",
+    size: str | None = None,
+    family: str | None = None,
     budget: str = "10epochs",
     min_steps: int = 200,
     valid: Any = None,
@@ -71,8 +74,8 @@ def finetune(
         from_: The run, model directory or Hub name to start from.
         scratch: Start from random weights instead (the control); with `from_`, of the same architecture and tokenizer.
         strategy: How pre-trained weights may move; several as ``l2sp+layer_decay``.
-        size: Size preset when there is no `from_`.
-        family: Architecture when there is no `from_`.
+        size: Size preset when there is no `from_`; not given: mini.
+        family: Architecture when there is no `from_`; not given: modernbert.
         budget: When to stop: 10epochs, 500steps, 5m.
         min_steps: Least steps for a budget in epochs: few labels need enough steps (Mosbach et al. 2021).
         valid: Labelled validation data, which chooses the weights that are kept.
@@ -93,6 +96,7 @@ def finetune(
     """
     if from_ is None and not scratch:
         raise ConfigError("finetune starts from a pre-trained model: give --from, or --scratch for random weights.")
+    only_from_scratch(from_, size=size, family=family)
     if seeds < 1:
         raise ConfigError(f"seeds is the number of repetitions, at least 1; found {seeds}.")
     options = {k: v for k, v in locals().items() if k not in ("out", "seed", "seeds", "loop")}
@@ -122,8 +126,8 @@ def _once(
     from_: str | None,
     scratch: bool,
     strategy: Any,
-    size: str,
-    family: str,
+    size: str | None,
+    family: str | None,
     budget: str,
     min_steps: int,
     valid: Any,
@@ -195,9 +199,11 @@ def _once(
     return RunResult(run.path, metrics, fitted)
 
 
-def _weights(from_: str | None, scratch: bool, source: Modality, size: str, family: str) -> encoder.Source:
+def _weights(
+    from_: str | None, scratch: bool, source: Modality, size: str | None, family: str | None
+) -> encoder.Source:
     if from_ is None:
-        return source.config(size, family)
+        return source.config(size or SIZE, family or FAMILY)
     return encoder.read_config(from_) if scratch else from_
 
 

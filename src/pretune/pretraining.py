@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 __all__ = [
+    "FAMILY",
+    "SIZE",
     "RunResult",
     "cache_folder",
     "classes",
     "export",
     "fast_attention",
     "fingerprints",
+    "only_from_scratch",
     "prepare",
     "pretrain",
     "recipe_of",
@@ -35,6 +38,7 @@ from pretune.objectives.base import Objective, require_kind
 from pretune.progress import say
 from pretune.train import FitResult, fit
 
+SIZE, FAMILY = "mini", "modernbert"
 INITS = ("cooccurrence", "random")
 _VALID_EXAMPLES = 256
 
@@ -61,9 +65,9 @@ def pretrain(
     objective: str | dict[str, Any] | Objective = "mlm",
     modality: str | dict[str, Any] | Modality = "text",
     from_: str | None = None,
-    size: str = "mini",
-    family: str = "modernbert",
-    init: str = "cooccurrence",
+    size: str | None = None,
+    family: str | None = None,
+    init: str | None = None,
     budget: str = "20m",
     valid: Any = None,
     columns: Mapping[str, str] | None = None,
@@ -82,10 +86,11 @@ def pretrain(
         objective: What to learn from; `pretune list` names them.
         modality: What the data is; its options shape the tokenizer and the length of examples.
         from_: A run, model directory or Hub name whose encoder to continue from (domain-adaptive pre-training).
-        size: Size preset for training from scratch (tiny, mini, small, medium, base).
-        family: Architecture for training from scratch (modernbert, bert); the ``bert`` objective needs bert.
-        init: Start of the word embeddings from scratch: ``cooccurrence`` (factorised counts of the corpus; seconds) or
-            ``random``.
+        size: Size preset for training from scratch (tiny, mini, small, medium, base); not given: mini.
+        family: Architecture for training from scratch (modernbert, bert); not given: modernbert, and bert for the
+            objective of that name.
+        init: Start of the word embeddings from scratch: ``cooccurrence`` (factorised counts of the corpus; seconds;
+            this if not given) or ``random``.
         budget: When to stop: 20m, 2h, 2e8tok, 3epochs, 5000steps.
         valid: Unlabelled held-out data; not given: 1 % of the documents of `data`.
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
@@ -99,7 +104,8 @@ def pretrain(
     Raises:
         PretuneError: In one sentence, what is wrong with the data, an option, the checkpoint or the run directory.
     """
-    if init not in INITS:
+    only_from_scratch(from_, size=size, family=family, init=init)
+    if init not in (None, *INITS):
         raise ConfigError(f'There is no init "{init}"; there are: {", ".join(INITS)}.{did_you_mean(init, INITS)}')
     method: Objective = registry.build("objective", objective)
     source: Modality = registry.build("modality", modality)
@@ -118,9 +124,9 @@ def pretrain(
         units=method.units,
     )
     set_seed(seed)
-    weights = from_ or source.config(size, family)
+    weights = from_ or source.config(size or SIZE, family or method.family or FAMILY)
     report = _build_objective(method, weights, source)
-    if from_ is None and init == "cooccurrence" and source.kind == "tokens":
+    if from_ is None and init != "random" and source.kind == "tokens":
         cooccurrence.initialise(method.export(), corpus, seed=seed)
     rate = lr or (0.04 if from_ else 0.4) / method.export().config.hidden_size
     examples = method.examples(corpus, seed=seed)
@@ -156,6 +162,19 @@ def pretrain(
     export(run, method, source, facts)
     say(f"wrote {run.model}")
     return RunResult(run.path, fitted.best, fitted)
+
+
+def only_from_scratch(from_: str | None, **options: Any) -> None:
+    """Rejects options that only shape a new model when there is a checkpoint.
+
+    Raises:
+        ConfigError: `from_` and one of `options` are given.
+    """
+    for name, value in options.items():
+        if from_ is not None and value is not None:
+            raise ConfigError(
+                f"--{name} {value} has no effect with --from {from_}: the checkpoint decides; remove one."
+            )
 
 
 def cache_folder(given: str | None) -> Path:

@@ -30,6 +30,9 @@ class Objective(Method, nn.Module):
     units: ClassVar[str] = "stream"
     """What it needs of a corpus: ``stream``, or for tokens ``sentences`` (their borders are kept)."""
 
+    family: ClassVar[str | None] = None
+    """The only architecture family it works with from scratch, if it needs one."""
+
     scale: dict[str, float]
     """Set by `fit` before each forward: weight of this micro-batch's mean for each key of `counts` (1.0 on its own).
 

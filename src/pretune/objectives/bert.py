@@ -41,6 +41,7 @@ class Bert(TokenObjective):
     """
 
     units: ClassVar[str] = "sentences"
+    family: ClassVar[str | None] = "bert"
 
     def __init__(
         self,
