@@ -43,7 +43,8 @@ def ours_mlm(data: Path, steps: int) -> dict[str, Any]:
 
     text, objective = Text(max_length=128), MaskedLanguageModelling()
     text.load(model_folder())
-    corpus = text.corpus(str(data / "imdb_unlabelled/train.txt.gz"), cache=cache_folder(None), split="all", units=objective.units)
+    file = str(data / "imdb_unlabelled/train.txt.gz")
+    corpus = text.corpus(file, cache=cache_folder(None), split="all", units=objective.units)
     set_seed(0)
     shape = {"vocab_size": 30_522, "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
     config = BertConfig(**shape, intermediate_size=1024, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)

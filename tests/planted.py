@@ -82,7 +82,7 @@ def written(task: Task, run: Path) -> Path:
 
 
 def classifier() -> Task:
-    """Classification of `reviews`; where the deciding word is hidden the labels are a coin toss, so both words count."""
+    """Classification of `reviews`; a coin decides where the deciding word is hidden, so that both words count."""
     clear, unclear = reviews(512, masks=20), reviews(512, seed=1, masks=20)
     coin = random.Random(2)
     for row in unclear:

@@ -73,7 +73,8 @@ class CheckReport:
         for text in self.problems:
             out.print(f"[red]problem[/] {escape(text)}", soft_wrap=True)
         if not self.problems:
-            out.print("[green]No problems found.[/]")
+            noted = f" Read the {len(self.warnings)} warning(s)." if self.warnings else ""
+            out.print(f"[green]No problems found.[/]{noted}")
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

@@ -317,7 +317,7 @@ def _reject_unknown(parser: Any, words: Sequence[str]) -> None:
         if option.startswith("--") and option not in known and not option.startswith(free or "\0"):
             shown = option.replace("--from_", "--from").removesuffix(".name")
             close = difflib.get_close_matches(option, known, n=1, cutoff=0.5)
-            hint = f" Did you mean {close[0]}?" if close else f" See `{parser.prog} --help`."
+            hint = f" Did you mean {close[0].removesuffix('.name')}?" if close else f" See `{parser.prog} --help`."
             raise ConfigError(f"There is no option {shown}.{hint}")
 
 

@@ -37,7 +37,7 @@ from pretune.pretraining import (
 from pretune.progress import say
 from pretune.strategies.base import Strategy
 from pretune.tasks.base import Task
-from pretune.train import fit
+from pretune.train import check_options, fit
 
 
 def finetune(
@@ -96,6 +96,7 @@ def finetune(
     """
     if from_ is None and not scratch:
         raise ConfigError("finetune starts from a pre-trained model: give --from, or --scratch for random weights.")
+    check_options(budget, loop)
     only_from_scratch(from_, size=size, family=family)
     if seeds < 1:
         raise ConfigError(f"seeds is the number of repetitions, at least 1; found {seeds}.")

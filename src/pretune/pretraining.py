@@ -36,7 +36,7 @@ from pretune.method import Method
 from pretune.modalities.base import Corpus, Modality
 from pretune.objectives.base import Objective, require_kind
 from pretune.progress import say
-from pretune.train import FitResult, fit
+from pretune.train import FitResult, check_options, fit
 
 SIZE, FAMILY = "mini", "modernbert"
 INITS = ("cooccurrence", "random")
@@ -104,6 +104,7 @@ def pretrain(
     Raises:
         PretuneError: In one sentence, what is wrong with the data, an option, the checkpoint or the run directory.
     """
+    check_options(budget, loop)
     only_from_scratch(from_, size=size, family=family, init=init)
     if init not in (None, *INITS):
         raise ConfigError(f'There is no init "{init}"; there are: {", ".join(INITS)}.{did_you_mean(init, INITS)}')

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["FitResult", "Interrupted", "fit"]
+__all__ = ["FitResult", "Interrupted", "check_options", "fit"]
 
+import inspect
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -22,7 +24,7 @@ from pretune import machine, optim
 from pretune.batching import Order
 from pretune.budget import Budget, Plan
 from pretune.checkpoint import RunDirectory, State
-from pretune.errors import ConfigError, NumericsError, PretuneError
+from pretune.errors import ConfigError, NumericsError, PretuneError, did_you_mean
 from pretune.loop import Loop, NotFinite, Steps, load_tensors, own_tensors
 from pretune.modalities.base import Batch, Example
 from pretune.objectives.base import Objective
@@ -149,6 +151,23 @@ def fit(
             logger.finish()
     _leave_best(loop)
     return FitResult(loop.step, loop.tokens, loop.elapsed, loop.best, forecast)
+
+
+def check_options(budget: str, loop: Mapping[str, Any]) -> None:
+    """Finds what `fit` would refuse, before any data is read.
+
+    Raises:
+        ConfigError: An unknown option, or a value that cannot work.
+    """
+    known = {n for n, p in inspect.signature(fit).parameters.items() if p.default is not p.empty}
+    for name in loop.keys() - known:
+        raise ConfigError(f'There is no option "{name}".{did_you_mean(name, known)}')
+    Budget.parse(budget)
+    Budget.parse(loop.get("checkpoint_every", "5m"))
+    optim.lr_factor(loop.get("schedule", "linear"), 1.0, 0.0)
+    machine.precision_for(torch.device("cpu"), loop.get("precision"))
+    if (optimizer := loop.get("optimizer", "adamw")) not in optim.OPTIMIZERS:
+        raise ConfigError(f'There is no optimizer "{optimizer}"; there are: {", ".join(optim.OPTIMIZERS)}.')
 
 
 @dataclass
