@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pretune import machine
 from pretune.errors import RunError
 
 _FREE_TO_CHANGE = ("out", "overwrite", "tracker", "checkpoint_every")
@@ -60,7 +61,7 @@ class RunDirectory:
         Raises:
             RunError: It holds a finished run, or an unfinished one with other options, or foreign files.
         """
-        if overwrite:
+        if overwrite and machine.is_main():
             self._remove_run()
         if (self.path / "lineage.json").exists():
             raise RunError(f"{self.path} holds a finished run; give another --out, or --overwrite to replace it.")
@@ -69,6 +70,8 @@ class RunDirectory:
             raise RunError(f"{self.path} exists and is not a pretune run; give another --out.")
         if earlier is not None:
             self._check_same(earlier, recipe)
+        if not machine.is_main():
+            return self._latest()
         (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_text(self.path / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
         return self._latest()
@@ -145,6 +148,8 @@ class RunDirectory:
 
     def finish(self, write_model: Callable[[Path], None], lineage: dict[str, Any]) -> None:
         """Exports the model, writes the lineage (which marks the run finished) and drops the checkpoints."""
+        if not machine.is_main():
+            return
         temporary = self.path / "model.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)

@@ -182,8 +182,11 @@ def _finish(result: Any) -> int:
         return result
     import json
 
+    from pretune import machine
+
     shown = {k: round(v, 4) if isinstance(v, float) else v for k, v in result.metrics.items()}
-    print(json.dumps({"run": str(result.path), **shown}))
+    if machine.is_main():
+        print(json.dumps({"run": str(result.path), **shown}))
     return 0
 
 
@@ -301,7 +304,7 @@ def _parse(parser: Any, words: list[str], *, required: bool) -> dict[str, Any]:
     if not required:
         for action in parser._actions:
             action.required = False
-        parser.required_args.clear()
+        getattr(parser, "required_args", set()).clear()  # of older versions of jsonargparse
     try:
         values = parser.parse_args(words).as_dict()
     except ArgumentError as error:
@@ -325,8 +328,14 @@ def _one_sentence(message: str, parser: Any) -> str:
     text = " ".join(message.split())
     text = re.sub(r'Parser key "([\w.]+)": ', lambda m: f"--{m.group(1).rstrip('_')}: ", text)
     text = re.sub(r"Expected a <class '(\w+)'>", r"expected a \1", text).replace("Got value: ", "found ")
+    text = re.sub(r"the following arguments are required: (.*)", _required, text)
     text = re.sub(r'Option "([\w.]+)" is required.*', r"--\1 is required", text).replace(".name is", " is")
     return f"{text.rstrip('.')}. See `{parser.prog} --help`."
+
+
+def _required(match: re.Match[str]) -> str:
+    names = [f"--{name.rstrip('_')}" for name in match.group(1).split(", ")]
+    return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} required"
 
 
 def _readable(text: str, verb: _Verb) -> str:

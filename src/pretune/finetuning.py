@@ -14,7 +14,7 @@ from datasets import Dataset
 from transformers import set_seed
 
 from pretune import data as data_io
-from pretune import encoder, evaluation, registry
+from pretune import encoder, evaluation, machine, registry
 from pretune.checkpoint import RunDirectory, write_text
 from pretune.errors import ConfigError, DataError
 from pretune.features import cached
@@ -144,13 +144,15 @@ def _once(
 ) -> RunResult:
     method: Task = registry.build("task", task)
     source: Modality = registry.build("modality", modality)
-    strategies: list[Strategy] = registry.build_all("strategy", strategy)
     require_kind(method, source, classes("task"))
     recipe = recipe_of(locals(), "finetune", data=data, valid=valid, test=test, task=method, modality=source, loop=loop)
+    recipe["strategy"] = strategy
+    strategies: list[Strategy] = registry.build_all("strategy", strategy)
     run = RunDirectory(out)
-    state = run.open(recipe, overwrite=overwrite)
-    train, held_out = _records(data, valid, valid_rate, method, source, dict(columns or {}), seed)
-    prepare(source, train, from_, run.path / "modality")
+    with machine.main_first():
+        state = run.open(recipe, overwrite=overwrite)
+        train, held_out = _records(data, valid, valid_rate, method, source, dict(columns or {}), seed)
+        prepare(source, train, from_, run.path / "modality")
     method.modality = source
     method.learn_labels(_labels(train, method))
     seen, kept = _process(train, method, source), _process(held_out, method, source)
@@ -266,7 +268,8 @@ def _test(task: Task, source: Modality, test: Any, columns: dict[str, str], run:
     columns.pop("group", None)
     held = labelled(test, task, source, columns)
     found = evaluation.evaluate(task, held.examples, held.labels)
-    write_text(run.path / "test.json", json.dumps(found.to_dict(), indent=2) + "\n")
+    if machine.is_main():
+        write_text(run.path / "test.json", json.dumps(found.to_dict(), indent=2) + "\n")
     return {f"test_{k}": v for k, v in found.metrics.items()}
 
 
@@ -280,5 +283,6 @@ def _summary(results: Sequence[RunResult], seed: int) -> RunResult:
         metrics[f"{name}_low"], metrics[f"{name}_high"] = mean.low, mean.high
         say(f"{name}: {mean.value:.4f} [{mean.low:.4f}, {mean.high:.4f}] over {len(rows)} seeds")
     facts = {"seeds": [seed + k for k in range(len(rows))], "runs": rows, "summary": metrics}
-    write_text(results[0].path / "seeds.json", json.dumps(facts, indent=2) + "\n")
+    if machine.is_main():
+        write_text(results[0].path / "seeds.json", json.dumps(facts, indent=2) + "\n")
     return RunResult(results[0].path, metrics, results[0].fitted)

@@ -72,6 +72,13 @@ def _git() -> str | None:
     return done.stdout.strip() or None
 
 
+def _started_from(facts: dict[str, Any]) -> str:
+    source = (facts["parent"] or {}).get("source")
+    if source is None:
+        return "random weights"
+    return f"random weights, with architecture and tokenizer of {source}" if facts.get("scratch") else str(source)
+
+
 _CARD = """---
 library_name: transformers
 tags: [pretune, {verb}]
@@ -105,7 +112,7 @@ def model_card(facts: dict[str, Any], *, folder: Path, auto: str, title: str) ->
         title=title,
         finished=facts["finished"],
         fingerprint=facts["data"].get("train", "unknown"),
-        parent=(facts["parent"] or {}).get("source", "random weights"),
+        parent=_started_from(facts),
         steps=facts["steps"],
         tokens=facts["tokens"],
         seconds=facts["seconds"],

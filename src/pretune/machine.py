@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-__all__ = ["attention_for", "describe", "fast_bf16", "keep_freed_memory", "precision_for"]
+__all__ = [
+    "attention_for",
+    "describe",
+    "fast_bf16",
+    "is_main",
+    "keep_freed_memory",
+    "main_first",
+    "precision_for",
+]
 
+import contextlib
 import ctypes
 import os
 import platform
+from collections.abc import Iterator
 from functools import cache
 
 import torch
+from accelerate import PartialState
 
 from pretune.errors import ConfigError
 
@@ -28,6 +39,21 @@ def keep_freed_memory() -> bool:
         return bool(libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30) and libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
     except (OSError, AttributeError):
         return False
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes files and speaks: the only one, or the first of `torchrun`'s."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextlib.contextmanager
+def main_first() -> Iterator[None]:
+    """The main process goes through the block before the others, which find there what it wrote."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        yield
+        return
+    with PartialState(cpu=not torch.accelerator.is_available()).main_process_first():
+        yield
 
 
 def fast_bf16(device: torch.device) -> bool:

@@ -113,17 +113,18 @@ def pretrain(
     require_kind(method, source, classes("objective"))
     recipe = recipe_of(locals(), "pretrain", data=data, objective=method, modality=source, loop=loop)
     run = RunDirectory(out)
-    state = run.open(recipe, overwrite=overwrite)
     source.columns = dict(columns or {})
-    prepare(source, data, from_, run.path / "modality")
-    folder = cache_folder(cache)
-    corpus = source.corpus(data, cache=folder, split="train" if valid is None else "all", units=method.units)
-    held_out = source.corpus(
-        data if valid is None else valid,
-        cache=folder,
-        split="valid" if valid is None else "all",
-        units=method.units,
-    )
+    with machine.main_first():
+        state = run.open(recipe, overwrite=overwrite)
+        prepare(source, data, from_, run.path / "modality")
+        folder = cache_folder(cache)
+        corpus = source.corpus(data, cache=folder, split="train" if valid is None else "all", units=method.units)
+        held_out = source.corpus(
+            data if valid is None else valid,
+            cache=folder,
+            split="valid" if valid is None else "all",
+            units=method.units,
+        )
     set_seed(seed)
     weights = from_ or source.config(size or SIZE, family or method.family or FAMILY)
     report = _build_objective(method, weights, source)

@@ -19,14 +19,16 @@ import rich.console
 from accelerate import Accelerator
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pretune import machine
 from pretune.loop import Loop
 
 _out = rich.console.Console(stderr=True, highlight=False)
 
 
 def say(text: str) -> None:
-    """One line for the person, on standard error."""
-    _out.print(text, markup=False, soft_wrap=True)
+    """One line for the person, on standard error, from the main process only."""
+    if machine.is_main():
+        _out.print(text, markup=False, soft_wrap=True)
 
 
 @dataclass
@@ -91,9 +93,8 @@ class Console:
         self.bar.stop()
 
     def note(self, text: str) -> None:
-        """One line, from the main process only."""
-        if self.accelerator.is_main_process:
-            say(text)
+        """One line."""
+        say(text)
 
     def start(self, loop: Loop, forecast: dict[str, float], steps_per_epoch: float, machine: str) -> None:
         """Says where it runs and what the budget will buy."""

@@ -306,7 +306,9 @@ def _begin(
     loop.wrap()
     if state is not None:
         loop.restore(state)
-        run.rewind_log(loop.step)
+    if loop.accelerator.is_main_process:
+        run.rewind_log(loop.step)  # also of a run that was killed before its first checkpoint
+    if state is not None:
         return {}
     seconds, tokens = _calibrate(loop, steps, limit) if limit.unit in ("seconds", "tokens") else (0.0, 1.0)
     total = limit.steps(steps_per_epoch=order.steps_per_epoch, tokens_per_step=tokens, seconds_per_step=seconds or 1.0)
@@ -324,7 +326,7 @@ def _calibrate(loop: Loop, steps: Steps, limit: Budget) -> tuple[float, float]:
     patience = min(_CALIBRATION_SECONDS, 0.1 * limit.amount) if limit.timed else _CALIBRATION_SECONDS
     began = time.monotonic()
     times: list[float] = []
-    while not times or (time.monotonic() - began < patience and len(times) < 20):
+    while not times or _agreed(loop, time.monotonic() - began < patience and len(times) < 20):
         at = time.monotonic()
         loop.train_step(steps[len(times)], 0.0)
         times.append(time.monotonic() - at)
@@ -335,6 +337,11 @@ def _calibrate(loop: Loop, steps: Steps, limit: Budget) -> tuple[float, float]:
         optimizer.state.clear()
     load_tensors(loop.objective, saved)
     return sorted(times)[len(times) // 2], tokens
+
+
+def _agreed(loop: Loop, answer: bool) -> bool:
+    """The main process's answer: processes that take different numbers of steps wait for each other forever."""
+    return bool(broadcast_object_list([answer])[0]) if loop.accelerator.num_processes > 1 else answer
 
 
 def _thaw(loop: Loop, progress: float) -> bool:
