@@ -271,7 +271,8 @@ def _duplicate_warnings(found: _Texts) -> list[str]:
     if not exact + near:
         return []
     parts = [f"{exact:,} texts repeat an earlier one"] if exact else []
-    parts += [f"{near:,} do but for case, spaces or punctuation"] if near else []
+    also = "do" if exact else "texts repeat an earlier one"
+    parts += [f"{near:,} {also} but for case, spaces or punctuation"] if near else []
     return [
         f"{' and '.join(parts)} ({(exact + near) / len(found):.1%} of all); "
         "with some of them held out, validation looks better than it is."

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,9 +25,8 @@ Installed = Callable[[str, str, str], None]
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installed:
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installed]:
     """Makes a package of one module, with the entry point that docs/adding.md shows."""
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
     monkeypatch.chdir(tmp_path)
 
     def installed(folder: str, name: str, code: str) -> None:
@@ -41,7 +40,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installed:
         (facts / "entry_points.txt").write_text(entry, encoding="utf-8")
         monkeypatch.syspath_prepend(tmp_path / "site")
 
-    return installed
+    yield installed
+    for name in [n for n in sys.modules if n.partition(".")[0] == "my_methods"]:
+        del sys.modules[name]
 
 
 def rows(file: Path) -> list[dict[str, float]]:
