@@ -40,6 +40,9 @@ class Task(Objective):
     stratified: ClassVar[bool] = True
     """Whether a split keeps the share of each label value."""
 
+    truncates: ClassVar[bool] = True
+    """Whether an input longer than the modality's limit loses its end, rather than being read in windows."""
+
     primary: ClassVar[str]
     """The metric that chooses the best weights; higher is better."""
 
