@@ -226,6 +226,7 @@ def _once(
         verb="finetune",
         data=contents,
         parent=from_,
+        roles=method.used,
         transfer=str(report),
         scratch=scratch,
         lr=rate,
@@ -255,9 +256,10 @@ def _records(
     seed: int,
 ) -> tuple[Dataset, Dataset, Dataset]:
     """Training, validation and test records; what is not there has no rows."""
-    check_roles(columns, [*(task.roles or source.inputs), task.label_role, "group"])
+    check_roles(columns, [*task.input_roles(source), task.label_role, "group"])
     group = columns.pop("group", None)
     records = _read(data, task, source, columns | ({"group": group} if group else {}))
+    task.used = _used(records, task, source)
     none = records.select([])
     tested = none if test is None else _read(test, task, source, columns)
     if valid is not None:
@@ -269,8 +271,15 @@ def _records(
     return kept, held, tested
 
 
+def _used(records: Dataset, task: Task, source: Modality) -> list[str]:
+    """The input roles that the records have, if all records have them and there is no choice (words or text)."""
+    found = [role for role in task.input_roles(source) if role in records.column_names]
+    whole = all(records.data.column(role).null_count == 0 for role in found)
+    return found if whole and task.roles is None else []
+
+
 def _read(data: Any, task: Task, source: Modality, columns: dict[str, str]) -> Dataset:
-    roles = dict(task.roles or source.inputs) | {task.label_role: task.label_columns}
+    roles = task.input_roles(source) | {task.label_role: task.label_columns}
     return data_io.read_records(data, roles=roles, columns=columns, required=task.required_roles(source))
 
 
@@ -280,7 +289,7 @@ def labelled(data: Any, task: Task, source: Modality, columns: dict[str, str]) -
     Raises:
         DataError: Data that cannot be read, or a label that the task does not know; names file and row.
     """
-    check_roles(columns, [*(task.roles or source.inputs), task.label_role])
+    check_roles(columns, [*task.input_roles(source), task.label_role])
     found = _process(_read(data, task, source, columns), task, source)
     _say_truncated(task, source, len(found.labels))
     return found

@@ -27,8 +27,9 @@ class _Limit:
         kind = numbers.Integral if self.whole else numbers.Real
         if not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value):
             return False
-        low = value > self.least if self.above else value >= self.least
-        return low and (value < self.greatest if self.below else value <= self.greatest)
+        number = float(value)
+        low = number > self.least if self.above else number >= self.least
+        return low and (number < self.greatest if self.below else number <= self.greatest)
 
     def __str__(self) -> str:
         parts = [f"{'above' if self.above else 'at least'} {self.least:g}"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["Predictor", "load"]
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ class Predictor:
     @property
     def roles(self) -> dict[str, Sequence[str]]:
         """Input roles and the usual column names of each."""
-        return dict(self.task.roles or self.modality.inputs)
+        return self.task.input_roles(self.modality)
 
     @property
     def required(self) -> list[str]:
@@ -156,9 +157,16 @@ def load(run: str | Path, *, precision: str | None = None) -> Predictor:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.set_attn_implementation(machine.attention_for(device))
     task.restore(model, modality)
+    task.used = _lineage(path).get("roles", [])
     task.to(device)
     numbers = machine.precision_for(device, precision) if len(model.config.id2label or {}) > 1 else "fp32"
     return Predictor(task, path=path, precision=numbers)
+
+
+def _lineage(path: Path) -> dict[str, Any]:
+    file = path / "lineage.json"
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found
 
 
 def _recipe(path: Path) -> dict[str, Any]:

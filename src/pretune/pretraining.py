@@ -101,7 +101,7 @@ def pretrain(
         batch_size: Examples in an optimiser step.
         lr: Peak learning rate; not given: 0.4 / width from scratch, 0.04 / width with `from_`.
         seed: Of the weights, the data order and the noise.
-        overwrite: Replace an earlier run in `out`.
+        overwrite: Replace an earlier run in `out`; an interrupted one with the same options goes on all the same.
         cache: Folder for processed data; not given: $PRETUNE_CACHE or ~/.cache/pretune.
         loop: What `pretune.train.fit` takes: schedule, ema, precision, checkpoint_every ...
 

@@ -211,6 +211,26 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+def test_a_model_of_pairs_wants_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = [{"sentence1": r["text"], "sentence2": "the film", "label": r["label"]} for r in planted.reviews(20)]
+    pd.DataFrame(pairs).to_csv(tmp_path / "pairs.csv", index=False)
+    run(f"finetune --from ft --data {tmp_path}/pairs.csv --out {tmp_path}/run {SHORT}", capsys)
+    assert len(rows(run(f"predict {tmp_path}/run {tmp_path}/pairs.csv", capsys)[0])) == 20
+    assert 'no column for "text_pair"' in run(f"predict {tmp_path}/run test.csv", capsys, status=2)[1]
+    assert 'no column for "text_pair"' in run(f"evaluate {tmp_path}/run test.csv", capsys, status=2)[1]
+    words = f"finetune --from ft --data {tmp_path}/pairs.csv --test test.csv --out {tmp_path}/other {SHORT}"
+    assert 'no column for "text_pair"' in run(words, capsys, status=2)[1]
+
+
+def test_a_model_of_single_texts_reads_single_texts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(f"finetune --from ft --data labels.csv --out {tmp_path}/run {SHORT}", capsys)
+    first = pd.DataFrame([{"sentence1": "the film", "sentence2": "the superb plot"}])
+    first.to_csv(tmp_path / "pairs.csv", index=False)
+    first[["sentence1"]].to_csv(tmp_path / "single.csv", index=False)
+    found = [run(f"predict {tmp_path}/run {tmp_path}/{k}.csv", capsys)[0] for k in ("pairs", "single")]
+    assert found[0] == found[1]
+
+
 # -- run directories ----------------------------------------------------------------------------------------------
 
 
