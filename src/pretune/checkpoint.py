@@ -14,7 +14,7 @@ __all__ = ["RunDirectory", "State", "optimizer_tensors", "restore_optimizer", "w
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,11 @@ from pretune import machine
 from pretune.errors import RunError
 
 _FREE_TO_CHANGE = ("out", "overwrite", "tracker", "checkpoint_every")
+_OWN = (
+    *("recipe.yaml", "lineage.json", "metrics.jsonl", "test.json", "seeds.json"),
+    *("checkpoints", "modality", "model", "seeds", "tracker"),
+)
+"""What a run writes, and all that replacing one removes."""
 
 
 @dataclass
@@ -55,46 +60,105 @@ class RunDirectory:
         self.path = Path(path)
         self.model = self.path / "model"
 
-    def open(self, recipe: dict[str, Any], *, overwrite: bool = False) -> State | None:
-        """Claims the directory for a run, and returns the state to resume from, if there is one.
+    def check(self, recipe: dict[str, Any], *, data: Mapping[str, str] = {}, overwrite: bool = False) -> bool:
+        """Finds out, without a change on disk, what `open` would do.
+
+        Args:
+            recipe: Every option, resolved.
+            data: Fingerprint of each data source by role.
+            overwrite: Whether a finished run, or one with other options, may be replaced.
+
+        Returns:
+            Whether there is an unfinished run with these options and data, to go on with.
 
         Raises:
             RunError: It holds a finished run, or an unfinished one with other options, or foreign files.
         """
-        if overwrite and machine.is_main():
-            self._remove_run()
-        if (self.path / "lineage.json").exists():
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{self.path} is a file, and a run is a folder; give another --out.")
+        earlier, foreign = self._recipe(), self._foreign()
+        if earlier is None and not foreign:
+            return False
+        if earlier is None:
+            left = ", so --overwrite leaves it alone" if overwrite else ""
+            raise RunError(f"{self.path} exists and is not a pretune run{left}; give another --out.")
+        if self.finished and not overwrite:
             raise RunError(f"{self.path} holds a finished run; give another --out, or --overwrite to replace it.")
-        earlier = self._recipe()
-        if earlier is None and self.path.is_dir() and any(self.path.iterdir()):
-            raise RunError(f"{self.path} exists and is not a pretune run; give another --out.")
-        if earlier is not None:
-            self._check_same(earlier, recipe)
+        changes = self._changes(earlier, recipe) + self._changed_data(data)
+        if changes and not overwrite and self._complete():
+            raise RunError(
+                f"{self.path} holds an unfinished run with other options ({', '.join(changes)}); repeat the same "
+                "command to go on, or give --overwrite or another --out."
+            )
+        return not changes and not self.finished
+
+    def open(self, recipe: dict[str, Any], *, data: Mapping[str, str] = {}, overwrite: bool = False) -> State | None:
+        """Claims the directory for a run, and returns the state to resume from, if there is one.
+
+        Arguments and errors are those of `check`; what cannot be gone on with is removed.
+        """
+        continues = self.check(recipe, data=data, overwrite=overwrite)
         if not machine.is_main():
             return self._latest()
-        (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-        write_text(self.path / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
+        try:
+            if not continues:
+                self._remove_run()
+            (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+            write_text(self.path / "checkpoints" / "data.json", json.dumps(dict(data)))
+            write_text(self.path / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
+        except OSError as error:
+            raise RunError(f"Cannot write into {self.path}: {error.strerror}; give another --out.") from error
         return self._latest()
 
-    def _recipe(self) -> dict[str, Any] | None:
-        file = self.path / "recipe.yaml"
-        return yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None
+    @property
+    def finished(self) -> bool:
+        """Whether the model is exported and nothing is left to do."""
+        return (self.path / "lineage.json").exists()
 
-    def _check_same(self, earlier: dict[str, Any], recipe: dict[str, Any]) -> None:
-        keys = (earlier.keys() | recipe.keys()) - set(_FREE_TO_CHANGE)
-        now = yaml.safe_load(yaml.safe_dump(recipe))
-        changed = sorted(k for k in keys if earlier.get(k) != now.get(k))
-        if changed and self._latest() is not None:
-            was = ", ".join(f"{k} was {earlier.get(k)} and is now {now.get(k)}" for k in changed)
-            raise RunError(
-                f"{self.path} holds an unfinished run with other options ({was}); repeat the same command to go on, "
-                "or give --overwrite or another --out."
-            )
+    def done(self, recipe: dict[str, Any], data: Mapping[str, str]) -> dict[str, Any] | None:
+        """The lineage of a finished run with these options and data, else None."""
+        earlier = self._recipe() if self.finished else None
+        if earlier is None or self._changes(earlier, recipe):
+            return None
+        found: dict[str, Any] = json.loads((self.path / "lineage.json").read_text(encoding="utf-8"))
+        return found if found.get("data") == data else None
+
+    def _recipe(self) -> dict[str, Any] | None:
+        """Of an earlier run, or None; other programs have files of this name too."""
+        file = self.path / "recipe.yaml"
+        if not file.exists():
+            return None
+        try:
+            found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError):
+            found = None
+        ours = isinstance(found, dict) and ("verb" in found or (self.path / "checkpoints").is_dir())
+        return found if ours else None
+
+    def _foreign(self) -> bool:
+        """Whether a folder without a recipe holds more than a kill while it was made can leave."""
+        left = ("checkpoints", "recipe.yaml.tmp")
+        return self.path.is_dir() and any(f.name not in left for f in self.path.iterdir())
 
     def _remove_run(self) -> None:
-        if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / "recipe.yaml").exists():
-            raise RunError(f"{self.path} exists and is not a pretune run, so --overwrite leaves it alone.")
-        shutil.rmtree(self.path, ignore_errors=True)
+        for found in self._own():
+            shutil.rmtree(found) if found.is_dir() else found.unlink(missing_ok=True)
+
+    def _own(self) -> list[Path]:
+        """All files of an earlier run; what else is in the folder is left alone."""
+        if self._recipe() is None:
+            return []
+        return [self.path / name for name in _OWN] + list(self.path.glob("failed-step-*.safetensors"))
+
+    def _changes(self, earlier: dict[str, Any], recipe: dict[str, Any]) -> list[str]:
+        now = yaml.safe_load(yaml.safe_dump(recipe))
+        keys = sorted((earlier.keys() | now.keys()) - set(_FREE_TO_CHANGE))
+        return [f"{k} was {earlier.get(k)} and is now {now.get(k)}" for k in keys if earlier.get(k) != now.get(k)]
+
+    def _changed_data(self, data: Mapping[str, str]) -> list[str]:
+        file = self.path / "checkpoints" / "data.json"
+        earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else data
+        return [f"the {role} data has other content" for role in data if earlier.get(role) != data[role]]
 
     def save(self, state: State, step: int) -> None:
         """Writes a checkpoint; a kill at any moment leaves the last complete one."""

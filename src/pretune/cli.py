@@ -4,8 +4,10 @@ from __future__ import annotations
 
 __all__ = ["main"]
 
-import difflib
+import errno
 import importlib
+import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pretune import registry
+from pretune.cli_text import one_sentence, readable, reject_unknown
 from pretune.errors import ConfigError, PretuneError, did_you_mean
 
 
@@ -74,7 +77,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("pretune: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
+        # what is still buffered would fail once more when the interpreter ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        where = f' "{error.filename}"' if error.filename is not None else ""
+        print(f"pretune: cannot read or write{where}: {error.strerror}.", file=sys.stderr)
+        return 2
 
 
 def _dispatch(words: list[str]) -> int:
@@ -111,6 +122,8 @@ def _help() -> str:
 
 
 def _listing(names: Sequence[str]) -> str:
+    if len(names) > 1:
+        raise ConfigError(f"`pretune list` takes one name; found {' '.join(names)}.")
     if names and names[0] in ("-h", "--help"):
         return "usage: pretune list [NAME]\n\nWithout NAME all methods; with one, its options."
     if names:
@@ -149,7 +162,11 @@ def _asked_for_help(words: Sequence[str]) -> str | None:
     for i, word in enumerate(words):
         match = re.fullmatch(r"--(\w+)\.help(?:=(.+))?", word)
         if match and match.group(1) in registry.SLOTS:
-            return match.group(2) or (words[i + 1] if i + 1 < len(words) else None)
+            found = match.group(2) or (words[i + 1] if i + 1 < len(words) else None)
+            if found is None:
+                known = ", ".join(registry.names(match.group(1)))
+                raise ConfigError(f"{word} takes a name; there are: {known}.")
+            return found
     return None
 
 
@@ -159,12 +176,14 @@ def _run(name: str, words: list[str]) -> int:
     config = _read_configs(words, name, verb)
     chosen = {slot: _chosen(slot, words, config, function) for slot in verb.slots}
     parser = _parser(name, verb, function, chosen)
-    _apply(config, parser)
+    words = [*_as_words(config, parser), *words]
     if {"-h", "--help"} & set(words):
-        print(_readable(parser.format_help(), verb))
+        print(readable(parser.format_help(), verb.example, verb.slots, verb.positional))
         return 0
     show = "--print_config" in words
     values = _parse(parser, [w for w in words if w != "--print_config"], required=not show)
+    for slot, word in chosen.items():
+        _own_defaults(values[slot], slot, word, words)
     if show:
         import yaml
 
@@ -180,8 +199,6 @@ def _finish(result: Any) -> int:
     """The exit status of a command; the result of a function of the same name is printed as one JSON line."""
     if isinstance(result, int):
         return result
-    import json
-
     from pretune import machine
 
     shown = {k: round(v, 4) if isinstance(v, float) else v for k, v in result.metrics.items()}
@@ -212,26 +229,29 @@ def _normalise(words: list[str], verb: _Verb) -> list[str]:
         if key.removeprefix("--") in verb.slots:
             key += ".name"
         found.append(key + equals + value if word.startswith("--") else word)
-    return [f"{w}=true" if w in _SWITCHES else w for w in found]
+    return found
 
 
-_SWITCHES = ("--overwrite", "--scratch")
-_FLAGS = ("--help", "--print_config", *_SWITCHES)
+_FLAGS = ("--help", "--print_config")
 
 
 def _value_of(option: str, words: Sequence[str]) -> str | None:
+    """The last value given, as argparse has it."""
+    found = None
     for i, word in enumerate(words):
         if word.startswith(f"{option}="):
-            return word.partition("=")[2]
+            found = word.partition("=")[2]
         if word == option and i + 1 < len(words):
-            return words[i + 1]
-    return None
+            found = words[i + 1]
+    return found
 
 
 def _read_configs(words: list[str], name: str, verb: _Verb) -> dict[str, Any]:
     """Takes `--config FILE` out of the words and returns its content, with slots as mappings."""
     file = _value_of("--config", words)
     if file is None:
+        if "--config" in words:
+            raise ConfigError("--config needs a value: a YAML file of options.")
         return {}
     import yaml
 
@@ -246,8 +266,12 @@ def _read_configs(words: list[str], name: str, verb: _Verb) -> dict[str, Any]:
         raise ConfigError(f"{file} must hold options (key: value); found {type(content).__name__}.")
     if content.pop("verb", name) != name:
         raise ConfigError(f"{file} is for another verb than {name}.")
-    slots = {s: content[s] for s in verb.slots if s in content}
-    content |= {s: {"name": v} if isinstance(v, str) else v for s, v in slots.items()}
+    for slot in verb.slots:
+        value = content.get(slot, {})
+        if not isinstance(value, str | dict):
+            raise ConfigError(f"{file}: {slot} must be a name, or name and options; found {value!r}.")
+        if slot in content:
+            content[slot] = {"name": value} if isinstance(value, str) else value
     return {"from_" if k == "from" else k: v for k, v in content.items()}
 
 
@@ -276,6 +300,14 @@ def _parser(name: str, verb: _Verb, function: Callable[..., Any], chosen: dict[s
     return parser
 
 
+def _own_defaults(values: dict[str, Any], slot: str, word: str, given: Sequence[str]) -> None:
+    """Takes out what was not given and several parts of `l2sp+lora` have, so that each keeps its own default."""
+    parts = [registry.find(slot, part).option_names() for part in word.split("+")]
+    for option in {o for names in parts for o in names if sum(o in other for other in parts) > 1}:
+        if not any(w.partition("=")[0] == f"--{slot}.{option}" for w in given):
+            values.pop(option)
+
+
 def _not_own(cls: type[Any]) -> set[str]:
     """Parameters of base classes (torch modules) are not options."""
     return {"args", "kwargs"} - set(cls.option_names())
@@ -285,7 +317,8 @@ def _first_line(function: Callable[..., Any]) -> str:
     return (function.__doc__ or "").partition("\n")[0]
 
 
-def _apply(config: dict[str, Any], parser: Any) -> None:
+def _as_words(config: dict[str, Any], parser: Any) -> list[str]:
+    """The options of a config file as words before those of the command line, so that they are checked alike."""
     known = {a.dest for a in parser._actions}
     flat: dict[str, Any] = {}
     for key, value in config.items():
@@ -294,53 +327,35 @@ def _apply(config: dict[str, Any], parser: Any) -> None:
     for key in flat:
         if key not in known:
             raise ConfigError(f'There is no option "{key}".{did_you_mean(key, known)}')
-    parser.set_defaults(flat)
+    return [f"--{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in flat.items() if v is not None]
+
+
+def _switched(words: Sequence[str], parser: Any) -> list[str]:
+    """`--scratch` alone is `--scratch=true`, and so is any other option that is true or false."""
+    switches = {o for a in parser._actions if getattr(a, "_typehint", None) is bool for o in a.option_strings}
+    following = [*words, "--"][1:]
+    alone = [w in switches and after.lower() not in _BOOLEANS for w, after in zip(words, following, strict=True)]
+    return [f"{word}=true" if lone else word for word, lone in zip(words, alone, strict=True)]
+
+
+_BOOLEANS = ("true", "false", "yes", "no", "0", "1")
 
 
 def _parse(parser: Any, words: list[str], *, required: bool) -> dict[str, Any]:
     from jsonargparse import ArgumentError
 
-    _reject_unknown(parser, words)
+    words = _switched(words, parser)
+    reject_unknown(parser, words)
     if not required:
         for action in parser._actions:
             action.required = False
-        getattr(parser, "required_args", set()).clear()  # of older versions of jsonargparse
     try:
         values = parser.parse_args(words).as_dict()
     except ArgumentError as error:
-        raise ConfigError(_one_sentence(str(error), parser)) from error
+        raise ConfigError(one_sentence(str(error), parser)) from error
+    # these may be anything in Python; here "2024" is a file, not a number
+    values |= {k: raw for k in _SOURCES if k in values and (raw := _value_of(f"--{k}", words)) is not None}
     return {k: v for k, v in values.items() if k not in ("config", "print_config")}
 
 
-def _reject_unknown(parser: Any, words: Sequence[str]) -> None:
-    known = [o for a in parser._actions for o in a.option_strings]
-    free = tuple(f"{o}." for o in ("--columns",) if o in known)
-    for word in words:
-        option = word.partition("=")[0]
-        if option.startswith("--") and option not in known and not option.startswith(free or "\0"):
-            shown = option.replace("--from_", "--from").removesuffix(".name")
-            close = difflib.get_close_matches(option, known, n=1, cutoff=0.5)
-            hint = f" Did you mean {close[0].removesuffix('.name')}?" if close else f" See `{parser.prog} --help`."
-            raise ConfigError(f"There is no option {shown}.{hint}")
-
-
-def _one_sentence(message: str, parser: Any) -> str:
-    text = " ".join(message.split())
-    text = re.sub(r'Parser key "([\w.]+)": ', lambda m: f"--{m.group(1).rstrip('_')}: ", text)
-    text = re.sub(r"Expected a <class '(\w+)'>", r"expected a \1", text).replace("Got value: ", "found ")
-    text = re.sub(r"the following arguments are required: (.*)", _required, text)
-    text = re.sub(r'Option "([\w.]+)" is required.*', r"--\1 is required", text).replace(".name is", " is")
-    return f"{text.rstrip('.')}. See `{parser.prog} --help`."
-
-
-def _required(match: re.Match[str]) -> str:
-    names = [f"--{name.rstrip('_')}" for name in match.group(1).split(", ")]
-    return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} required"
-
-
-def _readable(text: str, verb: _Verb) -> str:
-    text = text.replace("--from_ FROM_", "--from FROM")
-    for slot in verb.slots:
-        text = text.replace(f"--{slot}.name NAME", f"--{slot} NAME")
-    usage = text.partition("\n\n")[2]
-    return f"$ {verb.example}\n\n{usage}"
+_SOURCES = ("data", "valid", "test")

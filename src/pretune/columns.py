@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["Columns"]
+__all__ = ["Columns", "check_roles"]
 
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from pretune.errors import DataError, did_you_mean
+from pretune.errors import ConfigError, DataError, did_you_mean
 
 _PAIRS = {
     "text_pair": "text",
@@ -22,6 +22,18 @@ _PAIRS = {
 
 _TEXTS = ("text", "text_pair")
 _WORDS = ("tokens", "tags")
+
+
+def check_roles(columns: Mapping[str, str] | None, roles: Collection[str]) -> None:
+    """Rejects columns of roles that nothing would read.
+
+    Raises:
+        ConfigError: A role that is not in `roles`.
+    """
+    for role in columns or {}:
+        if role not in roles:
+            listed = ", ".join(f"--{r}_column" for r in roles)
+            raise ConfigError(f"--{role}_column has no effect here; there are: {listed}.{did_you_mean(role, roles)}")
 
 
 class Columns:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
-from pretune.errors import ModelError
+from pretune.errors import ModelError, similar
 
 Source: TypeAlias = str | Path | PretrainedConfig
 """A local model directory or Hub name to load from, or a config to start from scratch with."""
@@ -49,12 +50,14 @@ def read_config(source: str | Path) -> PretrainedConfig:
         ModelError: No such directory or name, or no readable config.json in it.
     """
     folder = model_folder(source)
+    if (Path(source) / "recipe.yaml").is_file() and folder == str(source):
+        raise ModelError(f'"{source}" is a run that has not finished (it has no model yet); repeat its command first.')
     try:
         return AutoConfig.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
-            f'"{source}" is neither a directory with a config.json nor a Hub model that can be reached '
-            f"({_first_line(error)}); give a pretune run, a model directory or a Hub name."
+            f'"{source}" is neither a directory with a readable config.json nor a Hub model that can be reached '
+            f"({_first_line(error)}); give a pretune run, a model directory or a Hub name.{similar(Path(source))}"
         ) from error
 
 
@@ -73,7 +76,7 @@ def make(auto_class: Any, source: Source, **overrides: Any) -> tuple[PreTrainedM
     if isinstance(source, PretrainedConfig):
         for key, value in overrides.items():
             setattr(source, key, value)
-        model = auto_class.from_config(source)
+        model = _from_config(auto_class, source)
         names = _tensor_names(model)
         return model, TransferReport(len(names), new=names, scratch=True)
     config = read_config(source)
@@ -82,6 +85,18 @@ def make(auto_class: Any, source: Source, **overrides: Any) -> tuple[PreTrainedM
     report = _report(model, info)
     _check_encoder_loaded(model, report, source)
     return model, report
+
+
+def _from_config(auto_class: Any, config: PretrainedConfig) -> Any:
+    try:
+        return auto_class.from_config(config)
+    except ValueError as error:
+        raise ModelError(_unfit(auto_class, config)) from error
+
+
+def _unfit(auto_class: Any, config: PretrainedConfig) -> str:
+    wanted = auto_class.__name__.removeprefix("AutoModel").removeprefix("For") or "encoder"
+    return f'A "{config.model_type}" model has no form for {wanted}; give a checkpoint of an encoder, such as BERT.'
 
 
 def _load(auto_class: Any, source: str | Path, config: Any, overrides: dict[str, Any]) -> tuple[Any, Any]:
@@ -93,8 +108,25 @@ def _load(auto_class: Any, source: str | Path, config: Any, overrides: dict[str,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
+    except SafetensorError as error:
+        raise ModelError(f'The weights in "{source}" are damaged ({error}); copy or train them again.') from error
     except (OSError, ValueError) as error:
-        raise ModelError(f'Cannot load weights from "{source}": {_first_line(error)}') from error
+        if type(config) not in auto_class._model_mapping:
+            raise ModelError(_unfit(auto_class, config)) from error
+        raise ModelError(_no_weights(source, error)) from error
+
+
+def _no_weights(source: str | Path, error: Exception) -> str:
+    folder = Path(model_folder(source))
+    pickled = sorted(f.name for f in folder.glob("*.bin")) if folder.is_dir() else []
+    if pickled:
+        return (
+            f'"{source}" has its weights in {pickled[0]} only, a pickle, which can run code when it is loaded; '
+            "give a directory with model.safetensors (`model.save_pretrained` of transformers writes it)."
+        )
+    if folder.is_dir() and not any(folder.glob("*.safetensors")):
+        return f'"{source}" has a config.json and no weights (model.safetensors); copy them there or train it again.'
+    return f'Cannot load weights from "{source}" ({_first_line(error)}); give a checkpoint with safetensors.'
 
 
 def _with(config: PretrainedConfig, overrides: dict[str, Any]) -> PretrainedConfig:

@@ -10,10 +10,12 @@ __all__ = [
     "PretuneError",
     "RunError",
     "did_you_mean",
+    "similar",
 ]
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class PretuneError(Exception):
@@ -44,3 +46,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Returns ' Did you mean "x"?' for the closest known word, or an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f' Did you mean "{close[0]}"?' if close else ""
+
+
+def similar(path: Path) -> str:
+    """`did_you_mean` with the names in the nearest folder of `path` that exists."""
+    try:
+        while not path.parent.is_dir() and path != path.parent:
+            path = path.parent
+        return did_you_mean(path.name, [p.name for p in path.parent.iterdir()])
+    except OSError:
+        return ""

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from pretune import registry
+from pretune.columns import check_roles
 from pretune.data import stream_records
 from pretune.errors import ConfigError, did_you_mean
 from pretune.evaluation import evaluating, predictions, to_device
 from pretune.explainers.base import Explainer
 from pretune.explanation import Explanation, write_page
 from pretune.faithfulness import faithfulness
+from pretune.limits import check_numbers
 from pretune.modalities.base import Example
 from pretune.perturbing import probabilities, variant_logits
 from pretune.predicting import Predictor
@@ -65,7 +67,9 @@ def explain_records(
     task = predictor.task
     if task.modality.kind != "tokens":
         raise ConfigError(f"explain works on words so far, and {task.modality.name} data is {task.modality.kind}.")
-    if num_random == 1 or num_random < 0:
+    check_numbers({"num_random": num_random, "seed": seed})
+    check_roles(columns, list(predictor.roles))
+    if num_random == 1:
         raise ConfigError(f"num_random must be 0 (no comparison) or at least 2, found {num_random}.")
     method: Explainer = registry.build("explainer", explainer)
     found: list[Explanation] = []

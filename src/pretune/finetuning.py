@@ -15,21 +15,26 @@ from transformers import set_seed
 
 from pretune import data as data_io
 from pretune import encoder, evaluation, machine, registry
+from pretune.budget import Budget
 from pretune.checkpoint import RunDirectory, write_text
-from pretune.errors import ConfigError, DataError
+from pretune.columns import check_roles
+from pretune.errors import ConfigError, DataError, RunError
 from pretune.features import cached
 from pretune.intervals import mean_interval
+from pretune.limits import check_numbers
 from pretune.lineage import lineage
-from pretune.modalities.base import Example, Modality
+from pretune.modalities.base import Example, Modality, truncated
 from pretune.objectives.base import require_kind
 from pretune.pretraining import (
     FAMILY,
     SIZE,
     RunResult,
+    check_model,
     classes,
     export,
     fast_attention,
     fingerprints,
+    keep,
     only_from_scratch,
     prepare,
     recipe_of,
@@ -38,6 +43,8 @@ from pretune.progress import say
 from pretune.strategies.base import Strategy
 from pretune.tasks.base import Task
 from pretune.train import check_options, fit
+
+MIN_STEPS, VALID_RATE = 200, 0.1
 
 
 def finetune(
@@ -52,9 +59,9 @@ def finetune(
     size: str | None = None,
     family: str | None = None,
     budget: str = "10epochs",
-    min_steps: int = 200,
+    min_steps: int | None = None,
     valid: Any = None,
-    valid_rate: float = 0.1,
+    valid_rate: float | None = None,
     test: Any = None,
     columns: Mapping[str, str] | None = None,
     batch_size: int = 16,
@@ -77,10 +84,11 @@ def finetune(
         size: Size preset when there is no `from_`; not given: mini.
         family: Architecture when there is no `from_`; not given: modernbert.
         budget: When to stop: 10epochs, 500steps, 5m.
-        min_steps: Least steps for a budget in epochs: few labels need enough steps (Mosbach et al. 2021).
+        min_steps: Least steps for a budget in epochs: few labels need enough steps (Mosbach et al. 2021); not
+            given: 200.
         valid: Labelled validation data, which chooses the weights that are kept.
         valid_rate: Share of `data` held out for that when `valid` is not given; by label, or by the ``group`` column.
-            0 trains on every label and keeps the last weights.
+            0 trains on every label and keeps the last weights; not given: 0.1.
         test: Labelled test data to report on at the end.
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``; ``group`` names
             the column whose values must not be in both training and validation.
@@ -88,7 +96,7 @@ def finetune(
         lr: Peak learning rate; not given: 0.04 / width.
         seed: Of the head, the split, the data order and dropout.
         seeds: Repeat with this many seeds, counted up from `seed`; reports mean and interval.
-        overwrite: Replace an earlier run in `out`.
+        overwrite: Replace an earlier run in `out`; an interrupted one with the same options goes on all the same.
         loop: What `pretune.train.fit` takes: schedule, patience, ema, precision, checkpoint_every ...
 
     Raises:
@@ -96,10 +104,12 @@ def finetune(
     """
     if from_ is None and not scratch:
         raise ConfigError("finetune starts from a pre-trained model: give --from, or --scratch for random weights.")
-    check_options(budget, loop)
+    check_options(budget, batch_size, loop)
+    check_numbers(locals())
     only_from_scratch(from_, size=size, family=family)
-    if seeds < 1:
-        raise ConfigError(f"seeds is the number of repetitions, at least 1; found {seeds}.")
+    _check_without_effect(budget, min_steps, valid, valid_rate, loop)
+    if (Path(out) / "seeds.json").exists() and not overwrite:
+        raise RunError(f"{out} holds a finished run; give another --out, or --overwrite to replace it.")
     options = {k: v for k, v in locals().items() if k not in ("out", "seed", "seeds", "loop")}
     specs = {k: registry.spec(options.pop(k)) for k in ("task", "modality", "strategy")}
     results = []
@@ -107,6 +117,19 @@ def finetune(
         folder = out if k == 0 else str(Path(out) / "seeds" / str(seed + k))
         results.append(_once(out=folder, seed=seed + k, seeds=seeds, **specs, **options, **loop))
     return _summary(results, seed) if seeds > 1 else results[0]
+
+
+def _check_without_effect(
+    budget: str, min_steps: int | None, valid: Any, valid_rate: float | None, loop: Mapping[str, Any]
+) -> None:
+    if min_steps is not None and Budget.parse(budget).unit != "epochs":
+        raise ConfigError(f"min_steps is for a budget in epochs; with {budget} it has no effect: leave it out.")
+    if valid is not None and valid_rate is not None:
+        raise ConfigError("valid_rate has no effect with --valid, which is the validation data; leave one of them out.")
+    if valid is None and valid_rate == 0:
+        for name, default in (("patience", 0), ("num_validations", 10)):
+            if loop.get(name, default) != default:
+                raise ConfigError(f"{name} has no effect without validation; leave it out, or give --valid.")
 
 
 @dataclass(frozen=True)
@@ -130,9 +153,9 @@ def _once(
     size: str | None,
     family: str | None,
     budget: str,
-    min_steps: int,
+    min_steps: int | None,
     valid: Any,
-    valid_rate: float,
+    valid_rate: float | None,
     test: Any,
     columns: Mapping[str, str] | None,
     batch_size: int,
@@ -148,28 +171,40 @@ def _once(
     recipe = recipe_of(locals(), "finetune", data=data, valid=valid, test=test, task=method, modality=source, loop=loop)
     recipe["strategy"] = strategy
     strategies: list[Strategy] = registry.build_all("strategy", strategy)
-    run = RunDirectory(out)
+    check_model(source, from_, size, family)
+    for name in source.unlabelled:
+        if getattr(source, name) != source.default(name):
+            raise ConfigError(f"modality.{name} has no effect on labelled data; leave it out.")
+    run, contents = RunDirectory(out), fingerprints(train=data, valid=valid, test=test)
+    if seeds > 1 and not (run.path / "seeds.json").exists() and (facts := run.done(recipe, contents)):
+        return RunResult(run.path, facts["metrics"] | facts["test"])  # of an interrupted repetition
     with machine.main_first():
-        state = run.open(recipe, overwrite=overwrite)
-        train, held_out = _records(data, valid, valid_rate, method, source, dict(columns or {}), seed)
-        prepare(source, train, from_, run.path / "modality")
-    method.modality = source
-    method.learn_labels(_labels(train, method))
-    seen, kept = _process(train, method, source), _process(held_out, method, source)
-    set_seed(seed)
-    report = method.setup_from(_weights(from_, scratch, source, size, family), source)
-    fast_attention(method.model)
-    rate = lr or 0.04 / method.model.config.hidden_size
+        going_on = run.check(recipe, data=contents, overwrite=overwrite)
+        method.modality = source
+        rate_held = VALID_RATE if valid_rate is None else valid_rate
+        parts = _records(data, valid, test, rate_held, method, source, dict(columns or {}), seed)
+        method.learn_labels(_labels(parts[0], method))
+        prepare(source, parts[0], from_, run.path / "modality" if going_on else None)
+        seen, kept, final = (_process(part, method, source) for part in parts)
+        _say_truncated(method, source, sum(map(len, parts)))
+        set_seed(seed)
+        report = method.setup_from(_weights(from_, scratch, source, size, family), source)
+        fast_attention(method.model)
+        rate = lr or 0.04 / method.model.config.hidden_size
+        for s in strategies:
+            method.model = s.setup(method.model, report.new)
+        # only now is anything written: what is wrong with the data or the model was found before
+        state = run.open(recipe, data=contents, overwrite=overwrite)
+        if from_ is None:
+            keep(source, run.path / "modality")
     say(f"{len(seen.labels)} labelled records, {len(kept.labels)} for validation; {report}; lr {rate:.3g}")
-    for s in strategies:
-        method.model = s.setup(method.model, report.new)
     with cached(method, strategies, seen.examples, kept.examples) as (examples, held_out_examples):
         fitted = fit(
             method,
             examples,
             run=run,
             budget=budget,
-            min_steps=min_steps,
+            min_steps=MIN_STEPS if min_steps is None else min_steps,
             batch_size=batch_size,
             lr=rate,
             seed=seed,
@@ -185,13 +220,14 @@ def _once(
         method.model = s.finish(method.model)
     metrics: dict[str, Any] = dict(fitted.best)
     if test is not None:
-        metrics |= _test(method, source, test, dict(columns or {}), run)
+        metrics |= _test(method, final, run)
     facts = lineage(
         recipe,
         fitted,
         verb="finetune",
-        data=fingerprints(train=data, valid=valid, test=test),
+        data=contents,
         parent=from_,
+        roles=method.used,
         transfer=str(report),
         scratch=scratch,
         lr=rate,
@@ -213,24 +249,38 @@ def _weights(
 def _records(
     data: Any,
     valid: Any,
+    test: Any,
     rate: float,
     task: Task,
     source: Modality,
     columns: dict[str, str],
     seed: int,
-) -> tuple[Dataset, Dataset]:
+) -> tuple[Dataset, Dataset, Dataset]:
+    """Training, validation and test records; what is not there has no rows."""
+    check_roles(columns, [*task.input_roles(source), task.label_role, "group"])
     group = columns.pop("group", None)
     records = _read(data, task, source, columns | ({"group": group} if group else {}))
+    task.used = _used(records, task, source)
+    none = records.select([])
+    tested = none if test is None else _read(test, task, source, columns)
     if valid is not None:
-        return records, _read(valid, task, source, columns)
+        return records, _read(valid, task, source, columns), tested
     if rate == 0:
-        return records, records.select([])
+        return records, none, tested
     stratify = task.label_role if task.stratified else None
-    return data_io.split(records, rate=rate, seed=seed, label=stratify, group="group" if group else None)
+    kept, held = data_io.split(records, rate=rate, seed=seed, label=stratify, group="group" if group else None)
+    return kept, held, tested
+
+
+def _used(records: Dataset, task: Task, source: Modality) -> list[str]:
+    """The input roles that the records have, if all records have them and there is no choice (words or text)."""
+    found = [role for role in task.input_roles(source) if role in records.column_names]
+    whole = all(records.data.column(role).null_count == 0 for role in found)
+    return found if whole and task.roles is None else []
 
 
 def _read(data: Any, task: Task, source: Modality, columns: dict[str, str]) -> Dataset:
-    roles = dict(task.roles or source.inputs) | {task.label_role: task.label_columns}
+    roles = task.input_roles(source) | {task.label_role: task.label_columns}
     return data_io.read_records(data, roles=roles, columns=columns, required=task.required_roles(source))
 
 
@@ -240,7 +290,15 @@ def labelled(data: Any, task: Task, source: Modality, columns: dict[str, str]) -
     Raises:
         DataError: Data that cannot be read, or a label that the task does not know; names file and row.
     """
-    return _process(_read(data, task, source, columns), task, source)
+    check_roles(columns, [*task.input_roles(source), task.label_role])
+    found = _process(_read(data, task, source, columns), task, source)
+    _say_truncated(task, source, len(found.labels))
+    return found
+
+
+def _say_truncated(task: Task, source: Modality, total: int) -> None:
+    if task.truncates and source.num_truncated:
+        say(truncated(source, total))
 
 
 def _labels(records: Dataset, task: Task) -> list[Any]:
@@ -264,10 +322,8 @@ def _validation(task: Task, examples: Sequence[Example], labels: list[Any]) -> C
     return lambda: task.metrics(evaluation.predictions(task, examples), labels)
 
 
-def _test(task: Task, source: Modality, test: Any, columns: dict[str, str], run: RunDirectory) -> dict[str, Any]:
-    columns.pop("group", None)
-    held = labelled(test, task, source, columns)
-    found = evaluation.evaluate(task, held.examples, held.labels)
+def _test(task: Task, final: Labelled, run: RunDirectory) -> dict[str, Any]:
+    found = evaluation.evaluate(task, final.examples, final.labels)
     if machine.is_main():
         write_text(run.path / "test.json", json.dumps(found.to_dict(), indent=2) + "\n")
     return {f"test_{k}": v for k, v in found.metrics.items()}

@@ -26,6 +26,11 @@ class Method:
         parameters = inspect.signature(cls.__init__).parameters.values()
         return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
 
+    @classmethod
+    def default(cls, name: str) -> Any:
+        """What an option is when it is not given."""
+        return inspect.signature(cls.__init__).parameters[name].default
+
     def options(self) -> dict[str, Any]:
         """The resolved options, as ``__init__`` would take them."""
         return {name: getattr(self, name) for name in self.option_names()}

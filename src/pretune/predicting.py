@@ -5,18 +5,20 @@ from __future__ import annotations
 __all__ = ["Predictor", "load"]
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from safetensors import SafetensorError
 
 from pretune import encoder, machine, registry
+from pretune.columns import check_roles
 from pretune.data import stream_records
-from pretune.errors import DataError, ModelError, PretuneError, RunError
+from pretune.errors import DataError, ModelError, PretuneError, RunError, similar
 from pretune.evaluation import predictions
+from pretune.limits import check_numbers
 from pretune.modalities.base import Example, Modality
 from pretune.objectives.base import require_kind
 from pretune.sources import Source
@@ -69,6 +71,8 @@ class Predictor:
         Raises:
             DataError: The source as a whole cannot be used.
         """
+        check_numbers({"batch_size": batch_size})
+        check_roles(columns, list(self.roles))
         rows = stream_records(source, roles=self.roles, columns=columns or {}, required=self.required)
         while part := list(itertools.islice(rows, chunk)):
             yield from self._predict_rows(part, batch_size)
@@ -76,7 +80,7 @@ class Predictor:
     @property
     def roles(self) -> dict[str, Sequence[str]]:
         """Input roles and the usual column names of each."""
-        return dict(self.task.roles or self.modality.inputs)
+        return self.task.input_roles(self.modality)
 
     @property
     def required(self) -> list[str]:
@@ -143,10 +147,7 @@ def load(run: str | Path, *, precision: str | None = None) -> Predictor:
     if not (folder / "config.json").is_file():
         raise RunError(f'"{run}" has no finished model (model/config.json); let its fine-tuning end, or run it again.')
     modality.load(str(folder))
-    try:
-        model, report = encoder.make(task.auto_class_for(modality.kind), path)
-    except SafetensorError as error:
-        raise ModelError(f'The weights in "{folder}" are damaged ({error}); copy or train the run again.') from error
+    model, report = encoder.make(task.auto_class_for(modality.kind), path)
     if report.new:
         raise ModelError(
             f'The weights in "{folder}" lack {len(report.new)} of {report.num_tensors} tensors '
@@ -156,16 +157,25 @@ def load(run: str | Path, *, precision: str | None = None) -> Predictor:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.set_attn_implementation(machine.attention_for(device))
     task.restore(model, modality)
+    task.used = _lineage(path).get("roles", [])
     task.to(device)
     numbers = machine.precision_for(device, precision) if len(model.config.id2label or {}) > 1 else "fp32"
     return Predictor(task, path=path, precision=numbers)
+
+
+def _lineage(path: Path) -> dict[str, Any]:
+    file = path / "lineage.json"
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found
 
 
 def _recipe(path: Path) -> dict[str, Any]:
     file = path / "recipe.yaml"
     if not file.is_file():
         what = "has no recipe.yaml" if path.is_dir() else "does not exist"
-        raise RunError(f'"{path}" {what}; give a run directory that "pretune finetune" wrote.')
+        inner = (path.parent / "recipe.yaml").is_file()
+        hint = f' Did you mean "{path.parent}"?' if inner else "" if path.is_dir() else similar(path)
+        raise RunError(f'"{path}" {what}; give a run directory that "pretune finetune" wrote.{hint}')
     try:
         recipe = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

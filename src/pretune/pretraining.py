@@ -7,10 +7,12 @@ __all__ = [
     "SIZE",
     "RunResult",
     "cache_folder",
+    "check_model",
     "classes",
     "export",
     "fast_attention",
     "fingerprints",
+    "keep",
     "only_from_scratch",
     "prepare",
     "pretrain",
@@ -30,7 +32,9 @@ from transformers import PretrainedConfig, set_seed
 from pretune import cooccurrence, encoder, machine, registry
 from pretune import data as data_io
 from pretune.checkpoint import RunDirectory
+from pretune.columns import check_roles
 from pretune.errors import ConfigError, did_you_mean
+from pretune.limits import check_numbers
 from pretune.lineage import lineage, model_card
 from pretune.method import Method
 from pretune.modalities.base import Corpus, Modality
@@ -97,26 +101,34 @@ def pretrain(
         batch_size: Examples in an optimiser step.
         lr: Peak learning rate; not given: 0.4 / width from scratch, 0.04 / width with `from_`.
         seed: Of the weights, the data order and the noise.
-        overwrite: Replace an earlier run in `out`.
+        overwrite: Replace an earlier run in `out`; an interrupted one with the same options goes on all the same.
         cache: Folder for processed data; not given: $PRETUNE_CACHE or ~/.cache/pretune.
         loop: What `pretune.train.fit` takes: schedule, ema, precision, checkpoint_every ...
 
     Raises:
         PretuneError: In one sentence, what is wrong with the data, an option, the checkpoint or the run directory.
     """
-    check_options(budget, loop)
-    only_from_scratch(from_, size=size, family=family, init=init)
-    if init not in (None, *INITS):
-        raise ConfigError(f'There is no init "{init}"; there are: {", ".join(INITS)}.{did_you_mean(init, INITS)}')
+    check_options(budget, batch_size, loop)
+    check_numbers({"lr": lr, "seed": seed})
+    _check_start(from_, size, family, init, loop)
     method: Objective = registry.build("objective", objective)
     source: Modality = registry.build("modality", modality)
     require_kind(method, source, classes("objective"))
     recipe = recipe_of(locals(), "pretrain", data=data, objective=method, modality=source, loop=loop)
-    run = RunDirectory(out)
+    check_model(source, from_, size, family)
+    check_roles(columns, list(source.inputs)[:1])
     source.columns = dict(columns or {})
+    run, contents = RunDirectory(out), fingerprints(train=data, valid=valid)
     with machine.main_first():
-        state = run.open(recipe, overwrite=overwrite)
-        prepare(source, data, from_, run.path / "modality")
+        going_on = run.check(recipe, data=contents, overwrite=overwrite)
+        prepare(source, data, from_, run.path / "modality" if going_on else None)
+        set_seed(seed)
+        report = _build_objective(
+            method, from_ or source.config(size or SIZE, family or method.family or FAMILY), source
+        )
+        state = run.open(recipe, data=contents, overwrite=overwrite)
+        if from_ is None:
+            keep(source, run.path / "modality")
         folder = cache_folder(cache)
         corpus = source.corpus(data, cache=folder, split="train" if valid is None else "all", units=method.units)
         held_out = source.corpus(
@@ -125,9 +137,6 @@ def pretrain(
             split="valid" if valid is None else "all",
             units=method.units,
         )
-    set_seed(seed)
-    weights = from_ or source.config(size or SIZE, family or method.family or FAMILY)
-    report = _build_objective(method, weights, source)
     if from_ is None and init != "random" and source.kind == "tokens":
         cooccurrence.initialise(method.export(), corpus, seed=seed)
     rate = lr or (0.04 if from_ else 0.4) / method.export().config.hidden_size
@@ -155,7 +164,7 @@ def pretrain(
         recipe,
         fitted,
         verb="pretrain",
-        data=fingerprints(train=data, valid=valid),
+        data=contents,
         parent=from_,
         transfer=str(report),
         lr=rate,
@@ -164,6 +173,30 @@ def pretrain(
     export(run, method, source, facts)
     say(f"wrote {run.model}")
     return RunResult(run.path, fitted.best, fitted)
+
+
+def _check_start(from_: str | None, size: str | None, family: str | None, init: str | None, loop: Any) -> None:
+    only_from_scratch(from_, size=size, family=family, init=init)
+    if init not in (None, *INITS):
+        raise ConfigError(f'There is no init "{init}"; there are: {", ".join(INITS)}.{did_you_mean(init, INITS)}')
+    if loop.get("patience"):
+        raise ConfigError("patience has no effect in pre-training, which always spends its budget; leave it out.")
+
+
+def check_model(source: Modality, from_: str | None, size: str | None, family: str | None) -> None:
+    """Finds out, before data is read, whether there is such a checkpoint, or such a preset.
+
+    Raises:
+        ModelError: `from_` is no model.
+        ConfigError: No such size or family, or options of the modality that the checkpoint decides.
+    """
+    if from_ is not None:
+        encoder.read_config(from_)
+        changed = {n: getattr(source, n) for n in source.learnt if getattr(source, n) != source.default(n)}
+        only_from_scratch(from_, **{f"modality.{name}": value for name, value in changed.items()})
+    for word, known, what in ((size, source.sizes, "size"), (family, source.families, "family")):
+        if word is not None and known and word not in known:
+            raise ConfigError(f'There is no {what} "{word}"; there are: {", ".join(known)}.{did_you_mean(word, known)}')
 
 
 def only_from_scratch(from_: str | None, **options: Any) -> None:
@@ -210,17 +243,22 @@ def _describe(value: Any) -> Any:
     return f"in memory: {data_io.fingerprint(value)}"
 
 
-def prepare(source: Modality, data: Any, from_: str | None, kept: Path) -> None:
-    """Takes the tokenizer of a checkpoint, or of the interrupted run, or learns one."""
+def prepare(source: Modality, data: Any, from_: str | None, kept: Path | None) -> None:
+    """Takes the tokenizer of a checkpoint, or of the interrupted run (`kept`), or learns one."""
     if from_ is not None:
         source.load(encoder.model_folder(from_))
-    elif kept.is_dir():
+    elif kept is not None and kept.is_dir():
         source.load(str(kept))
     else:
         source.learn(data)
-        temporary = kept.with_name("modality.tmp")
+
+
+def keep(source: Modality, folder: Path) -> None:
+    """Saves what was learnt, so that an interrupted run need not learn it again."""
+    if not folder.is_dir():
+        temporary = folder.with_name("modality.tmp")
         source.save(temporary)
-        temporary.rename(kept)
+        temporary.rename(folder)
 
 
 def _build_objective(method: Objective, weights: encoder.Source, source: Modality) -> encoder.TransferReport:

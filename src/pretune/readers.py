@@ -232,6 +232,8 @@ def _csv_table(path: Path, kind: str) -> Table:
         raise DataError(f'"{path}" is empty; expected column names in its first line and a row a line after it.')
     if head.error:
         raise head.error
+    if "\0" in head.text:
+        raise DataError(f'"{path}" is no text file (it has zero bytes); expected CSV in UTF-8: export it again.')
     separator = "\t" if kind == "tsv" else _separator(head.text)
     # a quoted column name may hold a line break: read as many lines as the header needs
     columns = _header(path, separator) if kind == "csv" else head.text.rstrip("\r\n").split("\t")

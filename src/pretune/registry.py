@@ -111,6 +111,8 @@ def build_all(slot: str, spec: Any) -> list[Any]:
         return [build(slot, s) for s in spec]
     fields = {"name": spec} if isinstance(spec, str) else dict(spec)
     parts = [part.strip() for part in str(fields.pop("name")).split("+")]
+    if twice := next((part for i, part in enumerate(parts) if part in parts[:i]), None):
+        raise ConfigError(f'{"+".join(parts)} names {slot} "{twice}" twice; name each once.')
     known = {part: find(slot, part).option_names() for part in parts}
     every = [o for options in known.values() for o in options]
     for option in fields:

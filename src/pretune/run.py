@@ -13,15 +13,19 @@ from typing import Any, TextIO
 
 from pretune.checkpoint import write_text
 from pretune.checks import check
-from pretune.errors import ConfigError
+from pretune.errors import ConfigError, DataError, similar
 from pretune.evaluation import Evaluation
 from pretune.evaluation import evaluate as score
 from pretune.explainers.base import Explainer
 from pretune.explaining import Explanation, explain_records, write_page
 from pretune.finetuning import finetune, labelled
+from pretune.limits import check_numbers
+from pretune.modalities.base import truncated
 from pretune.predicting import load
 from pretune.pretraining import pretrain
 from pretune.progress import say
+from pretune.readers import FORMATS
+from pretune.sources import STDIN, exists
 
 
 def evaluate(run: str, data: Any, *, columns: Mapping[str, str] | None = None, seed: int = 0) -> Evaluation:
@@ -36,6 +40,7 @@ def evaluate(run: str, data: Any, *, columns: Mapping[str, str] | None = None, s
     Returns:
         Metrics with bootstrap intervals, confusion matrix and calibration.
     """
+    check_numbers({"seed": seed})
     predictor = load(run)
     held = labelled(data, predictor.task, predictor.modality, dict(columns or {}))
     return score(predictor.task, held.examples, held.labels, seed=seed)
@@ -133,14 +138,16 @@ def predict_command(
         precision: fp32 or bf16 (same labels); not given: bf16 where the hardware has it.
         out: File to write instead of standard output.
     """
-    failed = 0
-    rows = predict(run, data, columns=columns, batch_size=batch_size, precision=precision)
+    failed = total = 0
+    predictor = load(run, precision=precision)
     with _writing(out) as stream:
-        for row in rows:
-            failed += "error" in row
+        for row in predictor.stream(data, columns=columns, batch_size=batch_size):
+            total, failed = total + 1, failed + ("error" in row)
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+    if predictor.task.truncates and predictor.modality.num_truncated:
+        say(truncated(predictor.modality, total))
     if failed:
-        say(f'{failed} row(s) could not be used; their lines have "error".')
+        say(f'{failed:,} of {total:,} rows could not be used; their lines have "error".')
     return 0
 
 
@@ -151,9 +158,15 @@ def _writing(out: str | None) -> Iterator[TextIO]:
         yield sys.stdout
         return
     temporary = Path(f"{out}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        yield stream
-    temporary.replace(out)
+    if not Path(out).name or Path(out).is_dir():
+        raise ConfigError(f'--out is the file to write; found the folder "{out}".')
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            yield stream
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def explain_command(
@@ -171,7 +184,7 @@ def explain_command(
 
     Args:
         run: A run directory of `pretune finetune`.
-        data: A text, or a file of records.
+        data: A text, a file of records, or - for standard input.
         explainer: How to attribute.
         of: The class, or the number of the entity, to explain instead of the prediction.
         columns: Column of each role, where the usual names do not fit.
@@ -181,14 +194,25 @@ def explain_command(
     """
     if out is not None and Path(out).suffix not in (".html", ".json"):
         raise ConfigError(f'--out ends with .html or .json; found "{out}".')
-    records = data if Path(data).exists() else [data]
+    records = _text_or_file(data)
     found = explain(run, records, explainer=explainer, of=of, columns=columns, num_random=num_random, seed=seed)
     _console().print(*(e.render() for e in found))
     if out is not None and out.endswith(".json"):
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
         write_text(Path(out), json.dumps([e.to_dict() for e in found], indent=2) + "\n")
     elif out is not None:
         write_page(found, Path(out))
     return 0
+
+
+def _text_or_file(data: str) -> Any:
+    if not data.strip():
+        raise ConfigError("There is no text to explain: it is empty; give a text, or a file of records.")
+    if data == STDIN or exists(Path(data)):
+        return data
+    if not any(c.isspace() for c in data) and data.lower().removesuffix(".gz").endswith(tuple(FORMATS)):
+        raise DataError(f'There is no file "{data}"; check the path, or give a text.{similar(Path(data))}')
+    return [data]
 
 
 def _console() -> Any:

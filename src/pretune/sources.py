@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["STDIN", "Hub", "Local", "Source", "dataset_table", "load_hub", "locate", "tables"]
+__all__ = ["STDIN", "Hub", "Local", "Source", "dataset_table", "exists", "load_hub", "locate", "tables"]
 
 import itertools
 import os
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import datasets
 
 from pretune.class_names import class_names, with_names
-from pretune.errors import DataError, did_you_mean
+from pretune.errors import DataError, did_you_mean, similar
 from pretune.readers import (
     FORMATS,
     RowError,
@@ -96,34 +96,40 @@ def locate(source: str | Path) -> Local | Hub | datasets.Dataset:
         DataError: Nothing of that name, nothing in it that can be read, or several splits and none chosen.
     """
     text = str(source)
-    path, split = Path(text).expanduser(), None
-    if not path.exists() and ":" in text:
+    path, split = _expanded(text), None
+    if not text.strip():
+        raise DataError("The name of the data is empty; give a file, a folder or a Hub name.")
+    if not exists(path) and ":" in text:
         before, _, after = text.rpartition(":")
-        if Path(before).expanduser().exists():
-            path, split = Path(before).expanduser(), after
-    if path.is_dir():
-        return _saved(path, split) or _folder(path, split)
-    if path.exists():
-        return _file(path, split)
+        if exists(_expanded(before)):
+            path, split = _expanded(before), after
+    if exists(path):
+        return (_saved(path, split) or _folder(path, split)) if path.is_dir() else _file(path, split)
     if isinstance(source, Path) or _is_path(text):
-        raise DataError(f'There is no file or folder "{text}"; check the path.{_similar(path)}')
+        shown = text if len(text) <= 100 else f"{text[:97]}..."
+        raise DataError(f'There is no file or folder "{shown}"; check the path.{similar(path)}')
     name, *rest = text.split(":")
     return Hub(name, rest[0] if len(rest) == 2 else None, rest[-1] if rest else None)
+
+
+def _expanded(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # "~name" of nobody
+        return Path(text)
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file; a text that is too long or odd for a file name is none."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _is_path(text: str) -> bool:
     looks = text.startswith((".", "~", os.sep)) or not _HUB_NAME.fullmatch(text)
     return looks or text.lower().removesuffix(".gz").endswith(tuple(FORMATS))
-
-
-def _similar(path: Path) -> str:
-    """A hint with the closest name in the nearest folder that exists."""
-    while not path.parent.is_dir() and path != path.parent:
-        path = path.parent
-    try:
-        return did_you_mean(path.name, [p.name for p in path.parent.iterdir()])
-    except OSError:
-        return ""
 
 
 def _file(path: Path, split: str | None) -> Local:
@@ -235,7 +241,7 @@ def load_hub(hub: Hub) -> datasets.Dataset:
     except Exception as bad:  # the Hub client raises errors of many libraries
         raise DataError(
             f'"{hub.name}" is not a file or folder here, nor a Hub data set that can be loaded '
-            f"({_first_line(bad)}); give a path, NAME:SPLIT or NAME:CONFIG:SPLIT.{_similar(Path(hub.name))}"
+            f"({_first_line(bad)}); give a path, NAME:SPLIT or NAME:CONFIG:SPLIT.{similar(Path(hub.name))}"
         ) from bad
     return _chosen(":".join(filter(None, (hub.name, hub.config))), loaded, hub.split)
 

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import DistributedDataParallelKwargs, LoggerType, broadcast_object_list
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -25,6 +26,7 @@ from pretune.batching import Order
 from pretune.budget import Budget, Plan
 from pretune.checkpoint import RunDirectory, State
 from pretune.errors import ConfigError, NumericsError, PretuneError, did_you_mean
+from pretune.limits import check_numbers
 from pretune.loop import Loop, NotFinite, Steps, load_tensors, own_tensors
 from pretune.modalities.base import Batch, Example
 from pretune.objectives.base import Objective
@@ -153,21 +155,40 @@ def fit(
     return FitResult(loop.step, loop.tokens, loop.elapsed, loop.best, forecast)
 
 
-def check_options(budget: str, loop: Mapping[str, Any]) -> None:
+def check_options(budget: str, batch_size: int, loop: Mapping[str, Any]) -> None:
     """Finds what `fit` would refuse, before any data is read.
 
     Raises:
         ConfigError: An unknown option, or a value that cannot work.
     """
-    known = {n for n, p in inspect.signature(fit).parameters.items() if p.default is not p.empty}
-    for name in loop.keys() - known:
+    parameters = inspect.signature(fit).parameters
+    known = list(parameters)[list(parameters).index("num_micro_batches") :]
+    for name in loop.keys() - set(known):
         raise ConfigError(f'There is no option "{name}".{did_you_mean(name, known)}')
+    check_numbers({"batch_size": batch_size, **loop})
+    _check_parts(batch_size, loop.get("num_micro_batches", 1))
+    _check_tracker(loop.get("tracker"))
     Budget.parse(budget)
     Budget.parse(loop.get("checkpoint_every", "5m"))
     optim.lr_factor(loop.get("schedule", "linear"), 1.0, 0.0)
     machine.precision_for(torch.device("cpu"), loop.get("precision"))
     if (optimizer := loop.get("optimizer", "adamw")) not in optim.OPTIMIZERS:
         raise ConfigError(f'There is no optimizer "{optimizer}"; there are: {", ".join(optim.OPTIMIZERS)}.')
+
+
+def _check_parts(batch_size: int, parts: int) -> None:
+    if parts > batch_size:
+        raise ConfigError(f"A batch of {batch_size} cannot be cut into {parts} micro-batches; use fewer.")
+
+
+def _check_tracker(name: str | None) -> None:
+    known = [str(kind) for kind in LoggerType if kind != LoggerType.ALL]
+    if name is None:
+        return
+    if name not in known:
+        raise ConfigError(f'There is no tracker "{name}"; there are: {", ".join(known)}.{did_you_mean(name, known)}')
+    if name not in map(str, get_available_trackers()):
+        raise ConfigError(f'The tracker "{name}" is not installed; install its package, or leave --tracker out.')
 
 
 @dataclass
@@ -286,8 +307,7 @@ def _steps(
     accelerator: Accelerator,
 ) -> Steps:
     total = num_micro_batches * accelerator.num_processes
-    if total > order.batch_size:
-        raise ConfigError(f"A batch of {order.batch_size} cannot be cut into {total} micro-batches; use fewer.")
+    _check_parts(order.batch_size, total)
     first = accelerator.process_index * num_micro_batches
     return Steps(objective, examples, order, seed, range(first, first + num_micro_batches), total)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["Batch", "Corpus", "Example", "Modality"]
+__all__ = ["Batch", "Corpus", "Example", "Modality", "truncated"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
@@ -39,8 +39,23 @@ class Modality(Method):
     main_input: ClassVar[str]
     """The batch key that holds the input: ``input_ids``, ``pixel_values`` or ``input_values``."""
 
+    learnt: ClassVar[Sequence[str]] = ()
+    """Options that shape only what `learn` makes: with a checkpoint they have no effect."""
+
+    unlabelled: ClassVar[Sequence[str]] = ()
+    """Options that only `corpus` and `learn` read, of data without labels."""
+
+    sizes: ClassVar[Collection[str]] = ()
+    """Size presets that `config` takes."""
+
+    families: ClassVar[Collection[str]] = ()
+    """Families that `config` takes."""
+
     columns: dict[str, str]
     """Columns that the user named for a role of unlabelled data; set before `learn` and `corpus`."""
+
+    num_truncated: int = 0
+    """Records that were cut, because they are longer than the modality's limit."""
 
     def learn(self, source: Any) -> None:
         """Learns what the modality needs from unlabelled data or labelled records (text: a tokenizer)."""
@@ -83,3 +98,12 @@ class Modality(Method):
     def load(self, folder: str) -> Self:
         """Takes the tokenizer or processor from a local model directory or Hub name; returns self."""
         raise NotImplementedError
+
+
+def truncated(modality: Modality, total: int) -> str:
+    """One line on the records that were cut; `total` of them were processed."""
+    limit = modality.options().get("max_length")
+    return (
+        f"{modality.num_truncated:,} of {total:,} records are longer than max_length {limit} and were cut to it; "
+        "--modality.max_length raises it when training, up to what the model reads."
+    )

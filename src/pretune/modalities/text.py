@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Text"]
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -46,6 +46,10 @@ class Text(Modality):
     kind = "tokens"
     main_input = "input_ids"
     inputs: ClassVar[Mapping[str, Sequence[str]]] = data.TEXT_COLUMNS
+    learnt: ClassVar[Sequence[str]] = ("tokenizer", "vocab_size", "lowercase")
+    unlabelled: ClassVar[Sequence[str]] = ("boundary",)
+    sizes: ClassVar[Collection[str]] = tuple(text_config.SIZES)
+    families: ClassVar[Collection[str]] = text_config.FAMILIES
 
     hf: PreTrainedTokenizerFast
 

@@ -40,8 +40,14 @@ class Task(Objective):
     stratified: ClassVar[bool] = True
     """Whether a split keeps the share of each label value."""
 
+    truncates: ClassVar[bool] = True
+    """Whether an input longer than the modality's limit loses its end, rather than being read in windows."""
+
     primary: ClassVar[str]
     """The metric that chooses the best weights; higher is better."""
+
+    used: Sequence[str] = ()
+    """Input roles of the records it was trained on: a model of pairs cannot judge single texts. Empty: not known."""
 
     model: PreTrainedModel
     modality: Modality
@@ -77,7 +83,12 @@ class Task(Objective):
 
     def required_roles(self, modality: Modality) -> tuple[str, ...]:
         """Roles that every labelled record must have."""
-        return (next(iter(self.roles or modality.inputs)), self.label_role)
+        return (*(self.used or list(self.input_roles(modality))[:1]), self.label_role)
+
+    def input_roles(self, modality: Modality) -> dict[str, Sequence[str]]:
+        """Input roles that are read, and the usual column names of each."""
+        every = dict(self.roles or modality.inputs)
+        return {role: every[role] for role in self.used or every}
 
     def process(self, records: Sequence[Mapping[str, Any]]) -> Sequence[Example]:
         """Records (columns named by role) to examples, without labels."""

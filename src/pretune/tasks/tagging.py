@@ -47,6 +47,7 @@ class Tagging(Task):
         "text": ("text", "sentence"),
     }
     stratified: ClassVar[bool] = False
+    truncates: ClassVar[bool] = False
     primary: ClassVar[str] = "f1"
 
     def __init__(self) -> None:

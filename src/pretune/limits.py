@@ -1,0 +1,73 @@
+"""Which numbers an option may have; checked before any data is read."""
+
+from __future__ import annotations
+
+__all__ = ["check_numbers"]
+
+import math
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pretune.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """Least and greatest value; the ends count unless `above` or `below` says otherwise."""
+
+    least: float = 0.0
+    greatest: float = math.inf
+    whole: bool = False
+    above: bool = False
+    below: bool = False
+
+    def allows(self, value: Any) -> bool:
+        kind = numbers.Integral if self.whole else numbers.Real
+        if not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value):
+            return False
+        number = float(value)
+        low = number > self.least if self.above else number >= self.least
+        return low and (number < self.greatest if self.below else number <= self.greatest)
+
+    def __str__(self) -> str:
+        parts = [f"{'above' if self.above else 'at least'} {self.least:g}"]
+        if self.greatest < math.inf:
+            parts.append(f"{'below' if self.below else 'at most'} {self.greatest:.10g}")
+        return f"a {'whole ' if self.whole else ''}number, {' and '.join(parts)}"
+
+
+_COUNT = _Limit(1, whole=True)
+_NATURAL = _Limit(0, whole=True)
+_SHARE = _Limit(0, 1, below=True)
+
+_LIMITS = {
+    "batch_size": _COUNT,
+    "ema": _SHARE,
+    "lr": _Limit(0, above=True),
+    "max_grad_norm": _Limit(),
+    "min_steps": _COUNT,
+    "num_micro_batches": _COUNT,
+    "num_random": _NATURAL,
+    "num_validations": _COUNT,
+    "num_workers": _NATURAL,
+    "patience": _NATURAL,
+    "seed": _Limit(0, 2**32 - 1, whole=True),
+    "seeds": _COUNT,
+    "valid_rate": _SHARE,
+    "warmup_rate": _SHARE,
+    "weight_decay": _Limit(),
+}
+
+
+def check_numbers(options: Mapping[str, Any]) -> None:
+    """Checks the options that are numbers; None is "not given", other names are passed over.
+
+    Raises:
+        ConfigError: A value that cannot work.
+    """
+    for name, value in options.items():
+        limit = _LIMITS.get(name)
+        if limit is not None and value is not None and not limit.allows(value):
+            raise ConfigError(f"{name} must be {limit}; found {value}.")
