@@ -42,19 +42,49 @@ def test_words_of_one_topic_start_close(reviews: list[str], tmp_path: Path) -> N
     assert same > other + 0.5
 
 
-def test_the_start_keeps_scale_and_unseen_rows(reviews: list[str], tmp_path: Path) -> None:
+def test_vectors_have_length_one_and_unseen_rows_stay(reviews: list[str], tmp_path: Path) -> None:
     text = Text(vocab_size=256, max_length=32).learn_from(reviews)
     corpus = text.corpus(reviews, cache=tmp_path, split="all", units="stream")
     model = AutoModelForMaskedLM.from_config(text.config("tiny", "modernbert"))
     weight = model.get_input_embeddings().weight
     before = weight.detach().clone()
     cooccurrence.initialise(model, corpus)
-    seen = torch.from_numpy(np.unique(np.asarray(corpus.slice(0, len(corpus)), dtype=np.int64)))
-    unseen = torch.ones(len(weight), dtype=torch.bool)
-    unseen[seen] = False
-    assert torch.equal(weight[unseen], before[unseen])
-    assert not torch.equal(weight[seen], before[seen])
-    torch.testing.assert_close(weight.norm(dim=1).mean(), before.norm(dim=1).mean(), rtol=0.05, atol=0.0)
+    ids = np.unique(np.asarray(corpus.slice(0, len(corpus)), dtype=np.int64))
+    seen = torch.zeros(len(weight), dtype=torch.bool)
+    seen[ids[ids != corpus.special["sep"]]] = True
+    assert torch.equal(weight[~seen], before[~seen])
+    torch.testing.assert_close(weight[seen].norm(dim=1), torch.ones(int(seen.sum())))
+    assert not weight.requires_grad
+
+
+def test_no_pair_crosses_a_document(tmp_path: Path) -> None:
+    texts = ["cat dog", "stock bond"] * 300
+    text = Text(vocab_size=256, max_length=32).learn_from(texts)
+    corpus = text.corpus(texts, cache=tmp_path, split="all", units="stream")
+    counts = cooccurrence.counts(corpus, (1, 2, 3))
+    cat, dog, stock = (text.hf.convert_tokens_to_ids(w) for w in ("cat", "dog", "stock"))
+    assert counts[cat, dog] == counts[dog, cat] == 300
+    assert counts[dog, stock] == counts[cat, stock] == 0
+
+
+def test_a_left_out_distance_counts_with_the_next(tmp_path: Path) -> None:
+    texts = ["one two three four"] * 100
+    text = Text(vocab_size=256, max_length=32).learn_from(texts)
+    corpus = text.corpus(texts, cache=tmp_path, split="all", units="stream")
+    counts = cooccurrence.counts(corpus, (1, 3))
+    one, two, three, four = (text.hf.convert_tokens_to_ids(w) for w in ["one", "two", "three", "four"])
+    assert counts[one, two] == 100
+    assert counts[one, three] == 0
+    assert counts[one, four] == pytest.approx(100 * (1 / 2 + 1 / 3))
+
+
+def test_pre_training_leaves_the_word_vectors_alone(reviews: list[str], tmp_path: Path) -> None:
+    runs = [small(reviews, tmp_path / b, budget=b) for b in ("1steps", "6steps")]
+    models = [AutoModelForMaskedLM.from_pretrained(r.path / "model") for r in runs]
+    first, second = (m.get_input_embeddings().weight for m in models)
+    assert torch.equal(first, second)
+    assert not torch.equal(models[0].model.layers[0].mlp.Wi.weight, models[1].model.layers[0].mlp.Wi.weight)
+    assert second.requires_grad  # fine-tuning moves them
 
 
 def test_init_changes_the_model(reviews: list[str], tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def run(*, out: Path, budget: str = "60s", seed: int = 0, seeds: int = 3) -> Pat
     corpus = docstring_corpus(cache)
     say(f"2. pre-training on {corpus} ({corpus.stat().st_size / 1e6:.0f} MB) for {budget}")
     folder = str(out / "pretrained")
-    own = pretrain(corpus, out=folder, size="tiny", batch_size=16, budget=budget, seed=seed)
+    own = pretrain(corpus, out=folder, size="tiny", budget=budget, seed=seed)
     parts = []
     for k in range(seeds):
         say(f"3. fine-tuning from it and from scratch, seed {seed + k} ({k + 1} of {seeds})")

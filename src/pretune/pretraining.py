@@ -75,7 +75,7 @@ def pretrain(
     budget: str = "20m",
     valid: Any = None,
     columns: Mapping[str, str] | None = None,
-    batch_size: int = 32,
+    batch_size: int = 16,
     lr: float | None = None,
     seed: int = 0,
     overwrite: bool = False,
@@ -93,8 +93,8 @@ def pretrain(
         size: Size preset for training from scratch (tiny, mini, small, medium, base); not given: mini.
         family: Architecture for training from scratch (modernbert, bert); not given: modernbert, and bert for the
             objective of that name.
-        init: Start of the word embeddings from scratch: ``cooccurrence`` (factorised counts of the corpus; seconds;
-            this if not given) or ``random``.
+        init: Word embeddings from scratch: ``cooccurrence`` (factorised counts of the corpus, which pre-training leaves
+            as they are; this if not given) or ``random`` (learnt with the rest).
         budget: When to stop: 20m, 2h, 2e8tok, 3epochs, 5000steps.
         valid: Unlabelled held-out data; not given: 1 % of the documents of `data`.
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
