@@ -16,7 +16,8 @@ from pretune import cli, registry
 from pretune.errors import ConfigError
 from pretune.train import check_options, fit
 
-LOOP = {n for n, p in inspect.signature(fit).parameters.items() if p.default is not p.empty}
+_PARAMETERS = list(inspect.signature(fit).parameters)
+LOOP = _PARAMETERS[_PARAMETERS.index("num_micro_batches") :]
 
 
 def resolve(words: list[str]) -> dict[str, Any]:
@@ -38,13 +39,13 @@ def resolve(words: list[str]) -> dict[str, Any]:
     config = cli._read_configs(rest, name, verb)
     chosen = {slot: cli._chosen(slot, rest, config, function) for slot in verb.slots}
     parser = cli._parser(name, verb, function, chosen)
-    cli._apply(config, parser)
+    rest = [*cli._as_words(config, parser), *rest]
     stops = {"--help", "--print_config"} & set(rest)
     values = cli._parse(parser, [w for w in rest if w not in stops], required=not stops)
     for slot in verb.slots:
         registry.build_all(slot, values[slot])
     if "schedule" in values:
-        check_options(values["budget"], {k: v for k, v in values.items() if k in LOOP})
+        check_options(values["budget"], values["batch_size"], {k: v for k, v in values.items() if k in LOOP})
     return values
 
 
