@@ -30,6 +30,12 @@ def rows(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
+def append(file: Path, row: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(row) + "\n")
+
+
 def sample(records: list[dict[str, Any]], number: int | None, seed: int) -> list[dict[str, Any]]:
     """A random subset with every class as often as its share allows, at least once."""
     if number is None or number >= len(records):
@@ -93,7 +99,6 @@ def main() -> None:
     arms = ["tfidf", "scratch", *sources]
     done = rows(options.out) if options.out.exists() else []
     have = {(d["set"], d["labels"], d["seed"], d["arm"]) for d in done}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     for text in options.labels.split(","):
         number = None if text == "all" else int(text)
         for name in options.sets.split(","):
@@ -105,8 +110,7 @@ def main() -> None:
                     source = sources.get(arm) or next(iter(sources.values()), None)
                     found = cell(arm, source, sample(train, number, seed), test, seed, rates.get(arm))
                     done.append({"set": name, "labels": number, "seed": seed, "arm": arm, **found})
-                    with options.out.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(done[-1]) + "\n")
+                    append(options.out, done[-1])
                     print(done[-1], file=sys.stderr, flush=True)
     print(table(done, arms))
 

