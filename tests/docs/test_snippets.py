@@ -61,7 +61,7 @@ def test_commands_are_understood(place: str, words: list[str], monkeypatch: pyte
 def test_a_wrong_command_would_be_found() -> None:
     with pytest.raises(ConfigError, match="no option --bugdet"):
         resolve(["pretrain", "--data", "x", "--out", "y", "--bugdet", "1m"])
-    with pytest.raises(ConfigError, match="--out is required"):
+    with pytest.raises(ConfigError, match="--out must be given"):
         resolve(["pretrain", "--data", "x"])
     with pytest.raises(ConfigError, match='no schedule "liner"'):
         resolve(["pretrain", "--data", "x", "--out", "y", "--schedule", "liner"])
