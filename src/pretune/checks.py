@@ -364,7 +364,7 @@ def _check_corpus(data: Source, columns: Mapping[str, str], boundary: str) -> Ch
 
 
 def _ignored(data: Source) -> dict[str, Any]:
-    found = sources.locate(data) if isinstance(data, str | Path) else None
+    found = sources.locate(data, "text") if isinstance(data, str | Path) else None
     names = [str(f.relative_to(f.parent)) for f in found.ignored] if isinstance(found, sources.Local) else []
     return {"files of other formats, not read": ", ".join(names[:_SHOWN])} if names else {}
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pretune.errors import DataError, did_you_mean
+from pretune.image_reading import packed
 
 _PAIRS = {
     "text_pair": "text",
@@ -22,6 +23,7 @@ _PAIRS = {
 
 _TEXTS = ("text", "text_pair")
 _WORDS = ("tokens", "tags")
+_PICTURES = ("image",)
 
 
 class Columns:
@@ -117,7 +119,7 @@ class Columns:
         return None
 
     def _value(self, role: str, column: str, value: Any) -> Any:
-        value = _plain(value)
+        value = packed(value) if role in _PICTURES else _plain(value)
         if _is_empty(value) or (role == "label" and str(value).lower() == "nan"):
             # a label column may be there and unused (predict); text may be empty in a corpus only
             if role in self._required and not self._empty:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Source", "TransferReport", "blocks", "depths", "make", "num_layers", "quiet", "read_config"]
+__all__ = ["Source", "TransferReport", "blocks", "depths", "make", "num_layers", "quiet", "read_config", "width"]
 
 import contextlib
 import logging
@@ -140,6 +140,12 @@ def blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
 def num_layers(model: nn.Module) -> int:
     """Number of encoder blocks."""
     return len(blocks(model)[1])
+
+
+def width(config: PretrainedConfig) -> int:
+    """Width of the last hidden states: ``hidden_size``, or the last of ``hidden_sizes``."""
+    found = getattr(config, "hidden_size", None)
+    return int(config.hidden_sizes[-1] if found is None else found)
 
 
 def depths(model: nn.Module) -> dict[str, int]:

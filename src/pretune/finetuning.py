@@ -23,7 +23,6 @@ from pretune.lineage import lineage
 from pretune.modalities.base import Example, Modality
 from pretune.objectives.base import require_kind
 from pretune.pretraining import (
-    FAMILY,
     SIZE,
     RunResult,
     classes,
@@ -75,7 +74,7 @@ def finetune(
         scratch: Start from random weights instead (the control); with `from_`, of the same architecture and tokenizer.
         strategy: How pre-trained weights may move; several as ``l2sp+layer_decay``.
         size: Size preset when there is no `from_`; not given: mini.
-        family: Architecture when there is no `from_`; not given: modernbert.
+        family: Architecture when there is no `from_`; not given: modernbert, for images vit.
         budget: When to stop: 10epochs, 500steps, 5m.
         min_steps: Least steps for a budget in epochs: few labels need enough steps (Mosbach et al. 2021).
         valid: Labelled validation data, which chooses the weights that are kept.
@@ -157,7 +156,7 @@ def _once(
     set_seed(seed)
     report = method.setup_from(_weights(from_, scratch, source, size, family), source)
     fast_attention(method.model)
-    rate = lr or 0.04 / method.model.config.hidden_size
+    rate = lr or 0.04 / encoder.width(method.model.config)
     say(f"{len(seen.labels)} labelled records, {len(kept.labels)} for validation; {report}; lr {rate:.3g}")
     for s in strategies:
         method.model = s.setup(method.model, report.new)
@@ -204,7 +203,7 @@ def _weights(
     from_: str | None, scratch: bool, source: Modality, size: str | None, family: str | None
 ) -> encoder.Source:
     if from_ is None:
-        return source.config(size or SIZE, family or FAMILY)
+        return source.config(size or SIZE, family or source.family)
     return encoder.read_config(from_) if scratch else from_
 
 

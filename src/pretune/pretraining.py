@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 __all__ = [
-    "FAMILY",
     "SIZE",
     "RunResult",
     "cache_folder",
@@ -38,7 +37,7 @@ from pretune.objectives.base import Objective, require_kind
 from pretune.progress import say
 from pretune.train import FitResult, check_options, fit
 
-SIZE, FAMILY = "mini", "modernbert"
+SIZE = "mini"
 INITS = ("cooccurrence", "random")
 _VALID_EXAMPLES = 256
 
@@ -87,8 +86,8 @@ def pretrain(
         modality: What the data is; its options shape the tokenizer and the length of examples.
         from_: A run, model directory or Hub name whose encoder to continue from (domain-adaptive pre-training).
         size: Size preset for training from scratch (tiny, mini, small, medium, base); not given: mini.
-        family: Architecture for training from scratch (modernbert, bert); not given: modernbert, and bert for the
-            objective of that name.
+        family: Architecture for training from scratch (modernbert, bert; vit, convnext, resnet); not given:
+            modernbert (bert for the objective of that name) or vit.
         init: Start of the word embeddings from scratch: ``cooccurrence`` (factorised counts of the corpus; seconds;
             this if not given) or ``random``.
         budget: When to stop: 20m, 2h, 2e8tok, 3epochs, 5000steps.
@@ -125,11 +124,11 @@ def pretrain(
         units=method.units,
     )
     set_seed(seed)
-    weights = from_ or source.config(size or SIZE, family or method.family or FAMILY)
+    weights = from_ or source.config(size or SIZE, family or method.family or source.family)
     report = _build_objective(method, weights, source)
     if from_ is None and init != "random" and source.kind == "tokens":
         cooccurrence.initialise(method.export(), corpus, seed=seed)
-    rate = lr or (0.04 if from_ else 0.4) / method.export().config.hidden_size
+    rate = lr or (0.04 if from_ else 0.4) / encoder.width(method.export().config)
     examples = method.examples(corpus, seed=seed)
     floor = method.health(held_out).get("unigram_entropy")
     say(f"corpus: {len(corpus):,} tokens in {len(examples):,} examples; {report}; lr {rate:.3g}")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
+import numpy as np
 from transformers import PretrainedConfig
 
 from pretune.method import Method
@@ -39,6 +40,9 @@ class Modality(Method):
     main_input: ClassVar[str]
     """The batch key that holds the input: ``input_ids``, ``pixel_values`` or ``input_values``."""
 
+    family: ClassVar[str]
+    """The architecture family from scratch when none is named."""
+
     columns: dict[str, str]
     """Columns that the user named for a role of unlabelled data; set before `learn` and `corpus`."""
 
@@ -67,6 +71,10 @@ class Modality(Method):
     def pad(self, examples: Sequence[Example]) -> Batch:
         """Examples of unequal length to one batch of model inputs."""
         raise NotImplementedError
+
+    def augment(self, examples: Sequence[Example], rng: np.random.Generator) -> list[Example]:
+        """Changed examples whose labels still hold, for training; the same ones where there is nothing to change."""
+        return list(examples)
 
     def length(self, example: Example) -> int:
         """Cost of an example, for length buckets (tokens, frames); equal sizes may all be 1."""

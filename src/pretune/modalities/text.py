@@ -45,6 +45,7 @@ class Text(Modality):
 
     kind = "tokens"
     main_input = "input_ids"
+    family = "modernbert"
     inputs: ClassVar[Mapping[str, Sequence[str]]] = data.TEXT_COLUMNS
 
     hf: PreTrainedTokenizerFast
