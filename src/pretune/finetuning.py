@@ -160,6 +160,11 @@ def _once(
     say(f"{len(seen.labels)} labelled records, {len(kept.labels)} for validation; {report}; lr {rate:.3g}")
     for s in strategies:
         method.model = s.setup(method.model, report.new)
+    if not any(p.requires_grad for p in method.model.parameters()):
+        raise ConfigError(
+            f'"{from_}" already has a head for these labels, so that this strategy freezes every tensor; start from '
+            "its pre-trained encoder, or use another strategy."
+        )
     with cached(method, strategies, seen.examples, kept.examples) as (examples, held_out_examples):
         fitted = fit(
             method,

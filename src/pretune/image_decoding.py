@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-__all__ = ["Squares"]
+__all__ = ["Squares", "ahead"]
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from pretune.image_reading import Picture, fitted, picture, pixels
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 _AHEAD = 64
 """Pictures that are decoded ahead of the one in use, for each thread."""
@@ -47,18 +52,21 @@ class Squares:
 
     def many(self, values: Iterable[Picture]) -> Iterator[NDArray[np.uint8]]:
         """`one` for each, in order, some ahead of use; holds a few hundred pictures however many there are."""
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        if workers == 1:
-            yield from map(self.one, values)
-            return
-        source = iter(values)
-        with ThreadPoolExecutor(workers) as pool:
-            waiting = [pool.submit(self.one, v) for v in itertools.islice(source, _AHEAD * workers)]
+        yield from ahead(self.one, values)
+
+
+def ahead(work: Callable[[A], B], values: Iterable[A]) -> Iterator[B]:
+    """`work` of each value, in order, done in threads some ahead of use."""
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if workers == 1:
+        yield from map(work, values)
+        return
+    source = iter(values)
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = deque(pool.submit(work, v) for v in itertools.islice(source, _AHEAD * workers))
+        try:
             while waiting:
-                ready = waiting.pop(0)
-                try:
-                    yield ready.result()
-                except BaseException:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
-                waiting += [pool.submit(self.one, v) for v in itertools.islice(source, 1)]
+                yield waiting.popleft().result()
+                waiting.extend(pool.submit(work, v) for v in itertools.islice(source, 1))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

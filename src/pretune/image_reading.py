@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["EXTENSIONS", "fitted", "packed", "picture", "pixels", "place_of"]
+__all__ = ["EXTENSIONS", "fitted", "packed", "picture", "pixels", "place_of", "seen"]
 
 import io
 import struct
@@ -79,8 +79,14 @@ def picture(value: Picture) -> Image.Image:
     Raises:
         DataError: A missing, damaged or unusual picture; names its file.
     """
+    return seen(value)[0]
+
+
+def seen(value: Picture) -> tuple[Image.Image, str]:
+    """As `picture`, with the mode that it was stored in (PIL's name: ``RGB``, ``P``, ``I;16`` ...)."""
     try:
-        return _eight_bits(_opened(value))
+        image = _opened(value)
+        return _eight_bits(image), image.mode
     except FileNotFoundError as error:
         raise DataError(f"There is no image {place_of(value)}; check the path.") from error
     except _DAMAGED as error:

@@ -87,9 +87,9 @@ Made by `pretune {verb}` on {finished} from data with fingerprint {fingerprint}.
 ## Use
 
 ```python
-from transformers import {auto}, AutoTokenizer
+from transformers import {auto}, {processor}
 model = {auto}.from_pretrained("{folder}")
-tokenizer = AutoTokenizer.from_pretrained("{folder}")
+{variable} = {processor}.from_pretrained("{folder}")
 ```
 
 Options are in `recipe.yaml`, provenance in `lineage.json` of the run directory. What the data may hold against
@@ -97,8 +97,8 @@ people, and whether this model may be used for your purpose, is for you to judge
 """
 
 
-def model_card(facts: dict[str, Any], *, folder: Path, auto: str, title: str) -> str:
-    """The README.md of a model directory."""
+def model_card(facts: dict[str, Any], *, folder: Path, auto: str, processor: str, title: str) -> str:
+    """The README.md of a model directory; `auto` and `processor` are the transformers classes that load it."""
     metrics = ", ".join(f"{k} {v:.4g}" for k, v in facts["metrics"].items()) or "none"
     return _CARD.format(
         verb=facts["verb"],
@@ -112,5 +112,7 @@ def model_card(facts: dict[str, Any], *, folder: Path, auto: str, title: str) ->
         seed=facts["seed"],
         metrics=metrics,
         auto=auto,
+        processor=processor,
+        variable="tokenizer" if processor == "AutoTokenizer" else "processor",
         folder=folder,
     )

@@ -93,6 +93,7 @@ class Predictor:
                 done[i] = {"error": str(error), "row": getattr(error, "row", None)}
         examples = self._process([record for _, record in usable])
         good: list[tuple[int, Example]] = []
+        origins: list[dict[str, Any]] = []
         for (i, record), example in zip(usable, examples, strict=True):
             if isinstance(example, PretuneError):
                 done[i] = {
@@ -101,9 +102,10 @@ class Predictor:
                 }
             else:
                 good.append((i, example))
+                origins.append(self.modality.origin(record))
         found = predictions(self.task, [e for _, e in good], batch_size=batch_size, precision=self.precision)
-        for (i, _), prediction in zip(good, found, strict=True):
-            done[i] = prediction
+        for (i, _), origin, prediction in zip(good, origins, found, strict=True):
+            done[i] = origin | prediction
         yield from done
 
     def _process(self, records: Sequence[Mapping[str, Any]]) -> Sequence[Example | PretuneError]:

@@ -276,7 +276,7 @@ def export(run: RunDirectory, method: Objective, source: Modality, facts: dict[s
         with encoder.quiet():
             model.save_pretrained(folder)
         source.save(folder)
-        card = model_card(facts, folder=run.model, auto=auto, title=run.path.name)
+        card = model_card(facts, folder=run.model, auto=auto, processor=source.loader, title=run.path.name)
         (folder / "README.md").write_text(card, encoding="utf-8")
 
     run.finish(write, facts)

@@ -204,17 +204,19 @@ def check_command(
     test: str | None = None,
     columns: Mapping[str, str] | None = None,
     boundary: str = "line",
+    modality: str = "text",
 ) -> int:
     """Looks for problems in data before any compute is spent.
 
     Args:
         data: File, folder or Hub name.
-        task: What the labels are for (classification, tagging, regression); not given: unlabelled text.
+        task: What the labels are for (classification, tagging, regression); not given: unlabelled data.
         test: Labelled test data, to look for overlap with `data`.
         columns: Column of each role, where the usual names do not fit.
         boundary: For unlabelled .txt files: a document is a line, lines up to a blank one, or the file.
+        modality: What the data is: text or image.
     """
-    report = check(data, task=task, test=test, columns=columns or {}, boundary=boundary)
+    report = check(data, task=task, test=test, columns=columns or {}, boundary=boundary, modality=modality)
     report.render()
     return report.status
 

@@ -43,6 +43,9 @@ class Modality(Method):
     family: ClassVar[str]
     """The architecture family from scratch when none is named."""
 
+    loader: ClassVar[str]
+    """The transformers class that loads what `save` writes: ``AutoTokenizer`` or ``AutoImageProcessor``."""
+
     columns: dict[str, str]
     """Columns that the user named for a role of unlabelled data; set before `learn` and `corpus`."""
 
@@ -67,6 +70,10 @@ class Modality(Method):
     def process_many(self, records: Sequence[Mapping[str, Any]]) -> list[Example]:
         """`process` for many records; a modality that can do them faster together overrides this."""
         return [self.process(record) for record in records]
+
+    def origin(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """What a prediction repeats of its record, so that it can be found again (the file of an image)."""
+        return {}
 
     def pad(self, examples: Sequence[Example]) -> Batch:
         """Examples of unequal length to one batch of model inputs."""

@@ -58,6 +58,7 @@ class Image(Modality):
     kind = "pixels"
     main_input = "pixel_values"
     family = "vit"
+    loader = "AutoImageProcessor"
     inputs: ClassVar[Mapping[str, Sequence[str]]] = data.IMAGE_COLUMNS
 
     def __init__(
@@ -210,6 +211,12 @@ class Image(Modality):
             DataError: It is missing or damaged; names its file.
         """
         return image_reading.pixels(image_reading.picture(record["image"]), self.num_channels)
+
+    def origin(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """``image``: the path, where there is one."""
+        value = record["image"]
+        path = value.get("path") if isinstance(value, dict) else value
+        return {"image": path} if isinstance(path, str) else {}
 
     def process(self, record: Mapping[str, Any]) -> Example:
         """Decodes and resizes ``image`` to ``pixel_values``: bytes, shape (image_size, image_size, channels)."""

@@ -46,6 +46,7 @@ class Text(Modality):
     kind = "tokens"
     main_input = "input_ids"
     family = "modernbert"
+    loader = "AutoTokenizer"
     inputs: ClassVar[Mapping[str, Sequence[str]]] = data.TEXT_COLUMNS
 
     hf: PreTrainedTokenizerFast

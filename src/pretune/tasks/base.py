@@ -88,8 +88,17 @@ class Task(Objective):
         raise NotImplementedError
 
     def collate(self, examples: Sequence[Example], rng: np.random.Generator | None = None) -> Batch:
-        """Pads inputs and, when present, labels."""
+        """Pads inputs and, when present, labels; `rng` is given in training alone and draws the augmentation."""
         raise NotImplementedError
+
+    def inputs(self, examples: Sequence[Example], rng: np.random.Generator | None) -> Batch:
+        """The model inputs of a batch: augmented in training, unless they carry the outputs of a frozen encoder."""
+        from pretune import features
+
+        if rng is not None and "features" not in examples[0]:
+            examples = self.modality.augment(examples, rng)
+        batch = self.modality.pad(examples)
+        return batch | features.stack(examples, batch)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Model outputs; with ``labels`` in the batch also ``loss``. Always has ``logits`` (batch first)."""

@@ -1,4 +1,4 @@
-"""One label, or several, for each record: topics, sentiment, entailment of a sentence pair."""
+"""One label, or several, for each record: topics, sentiment, entailment, what a picture shows."""
 
 from __future__ import annotations
 
@@ -161,10 +161,10 @@ class Classification(Task):
 
     def collate(self, examples: Sequence[Example], rng: np.random.Generator | None = None) -> Batch:
         """Pads inputs; ``labels`` have shape (batch,), or (batch, labels) for several."""
-        batch = self.modality.pad(examples)
+        batch = self.inputs(examples, rng)
         if "labels" in examples[0]:
             batch["labels"] = torch.tensor([e["labels"] for e in examples])
-        return batch | features.stack(examples, batch)
+        return batch
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Examples, or the sum of their class weights, that the mean loss is over."""

@@ -103,10 +103,10 @@ class Regression(Task):
 
     def collate(self, examples: Sequence[Example], rng: np.random.Generator | None = None) -> Batch:
         """Pads inputs; ``labels`` have shape (batch,) and are standardised."""
-        batch = self.modality.pad(examples)
+        batch = self.inputs(examples, rng)
         if "labels" in examples[0]:
             batch["labels"] = torch.tensor([(e["labels"] - self.mean) / self.std for e in examples])
-        return batch | features.stack(examples, batch)
+        return batch
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Examples."""
