@@ -23,6 +23,7 @@ from pretune.finetuning import finetune
 from pretune.predicting import Predictor, load
 from pretune.pretraining import RunResult, cache_folder, pretrain
 from pretune.progress import say
+from pretune.word_explanation import WordExplanation
 
 _FINETUNE_STEPS = "250steps"
 
@@ -149,6 +150,7 @@ def _example(predictor: Predictor, part: dict[str, Any]) -> Any:
     """Explains the first test text that the model gets right, or the first one."""
     at = next((i for i, right in enumerate(part["own"]["right"]) if right), 0)
     found = explain_records(predictor, [{"text": part["test"][at]["text"]}])[0]
+    assert isinstance(found, WordExplanation)
     say(found.heading)
     return {
         "label": part["test"][at]["label"],

@@ -19,6 +19,7 @@ from pretune.evaluation import evaluate as score
 from pretune.explainers.base import Explainer
 from pretune.explaining import Explanation, explain_records, write_page
 from pretune.finetuning import finetune, labelled
+from pretune.heat_map import HeatMap, write_picture
 from pretune.predicting import load
 from pretune.pretraining import pretrain
 from pretune.progress import say
@@ -71,15 +72,15 @@ def explain(
     num_random: int = 20,
     seed: int = 0,
 ) -> list[Explanation]:
-    """Shows which words decided, with faithfulness beside random explanations.
+    """Shows which words, or pixels, decided, with faithfulness beside random explanations.
 
     Args:
         run: A run directory of `finetune`.
-        data: A list of texts or records, or a file of them; on the command line a text itself, or a file.
+        data: A list of texts, pictures or records, or a file of them; on the command line a text itself, or a file.
         explainer: How to attribute; `pretune list` names them.
         of: The class, or the number of the entity, to explain instead of the prediction.
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
-        num_random: Random orders of the words that the explanation is compared with; 0 leaves that out.
+        num_random: Random orders of the words or patches that the explanation is compared with; 0 leaves that out.
         seed: Of the random orders.
     """
     return explain_records(
@@ -167,28 +168,39 @@ def explain_command(
     seed: int = 0,
     out: str | None = None,
 ) -> int:
-    """Shows which words decided, with faithfulness beside random explanations.
+    """Shows which words, or pixels, decided, with faithfulness beside random explanations.
 
     Args:
         run: A run directory of `pretune finetune`.
-        data: A text, or a file of records.
+        data: A text, a picture, or a file or folder of records.
         explainer: How to attribute.
         of: The class, or the number of the entity, to explain instead of the prediction.
         columns: Column of each role, where the usual names do not fit.
-        num_random: Random orders of the words that the explanation is compared with; 0 leaves that out.
+        num_random: Random orders of the words or patches that the explanation is compared with; 0 leaves that out.
         seed: Of the random orders.
-        out: A .html page or a .json file to write as well.
+        out: A .html page, a .json file or (of pictures) a .png to write as well.
     """
-    if out is not None and Path(out).suffix not in (".html", ".json"):
-        raise ConfigError(f'--out ends with .html or .json; found "{out}".')
+    if out is not None and Path(out).suffix not in (".html", ".json", ".png"):
+        raise ConfigError(f'--out ends with .html, .json or .png; found "{out}".')
     records = data if Path(data).exists() else [data]
     found = explain(run, records, explainer=explainer, of=of, columns=columns, num_random=num_random, seed=seed)
     _console().print(*(e.render() for e in found))
-    if out is not None and out.endswith(".json"):
-        write_text(Path(out), json.dumps([e.to_dict() for e in found], indent=2) + "\n")
-    elif out is not None:
-        write_page(found, Path(out))
+    if out is not None:
+        _write_explanations(found, Path(out))
     return 0
+
+
+def _write_explanations(found: list[Explanation], file: Path) -> None:
+    if file.suffix == ".json":
+        write_text(file, json.dumps([e.to_dict() for e in found], indent=2) + "\n")
+    elif file.suffix == ".html":
+        write_page(found, file)
+    else:
+        pictures = [e for e in found if isinstance(e, HeatMap)]
+        if not pictures:
+            raise ConfigError(f'Only explanations of pictures can be a .png, as "{file}"; use .html or .json.')
+        write_picture(pictures, file)
+    say(f"wrote {file}")
 
 
 def _console() -> Any:

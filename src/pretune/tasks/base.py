@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["BF16_MARGIN", "Prediction", "Task"]
+__all__ = ["BF16_MARGIN", "Prediction", "Target", "Task"]
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from pretune.encoder import Source, TransferReport
@@ -23,6 +26,15 @@ Prediction: TypeAlias = dict[str, Any]
 
 BF16_MARGIN = 0.5
 """Gap between two logits that the rounding of bfloat16 cannot close (errors of MiniLM's are below 0.1)."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What one explanation is about: its name, what `Task.target` takes, and first and last + 1 word of an entity."""
+
+    name: str
+    of: Any
+    span: tuple[int, int] | None = None
 
 
 class Task(Objective):
@@ -42,6 +54,9 @@ class Task(Objective):
 
     primary: ClassVar[str]
     """The metric that chooses the best weights; higher is better."""
+
+    no_target: ClassVar[str] = "Nothing was predicted here; name what should be explained."
+    """What an explanation says when a prediction has no target."""
 
     model: PreTrainedModel
     modality: Modality
@@ -122,6 +137,22 @@ class Task(Objective):
     def target(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
         """The scalar a record, shape (batch,), that an explanation differentiates; `of` names a class, entity, box."""
         raise NotImplementedError
+
+    def targets(self, prediction: Prediction, of: Any = None) -> list[Target]:
+        """What there is to explain in a prediction: all of it, or what the user named with `of`.
+
+        Raises:
+            ConfigError: There is no such target.
+        """
+        raise ConfigError(f"Predictions of {self.name} cannot be explained yet.")
+
+    def answer(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
+        """Probability of the target (an entity: of all its tags together), or the value; shape (batch,)."""
+        problem = self.model.config.problem_type
+        if problem == "regression" or logits.shape[-1] == 1:
+            return self.target(logits, batch, of=of)
+        link = F.logsigmoid if problem == "multi_label_classification" else partial(F.log_softmax, dim=-1)
+        return self.target(link(logits), batch, of=of).exp()
 
     def export(self) -> PreTrainedModel:
         """The fine-tuned transformers model."""
