@@ -80,7 +80,7 @@ class Distill(PixelObjective):
         self.teacher_head = copy.deepcopy(self.head).requires_grad_(False)
         self.register_buffer("centre", torch.zeros(self.num_prototypes))
         self.register_buffer("num_steps", torch.zeros((), dtype=torch.int64))
-        step = getattr(model.config, "patch_size", 1) if hasattr(model.config, "num_attention_heads") else 1
+        step = _least_size(model.config)
         self.local_size = max(step, self.image_size // 2 // step * step)
 
     def collate(self, examples: Sequence[Example], rng: np.random.Generator) -> Batch:
@@ -148,6 +148,12 @@ class Distill(PixelObjective):
     def export(self) -> PreTrainedModel:
         """The teacher's encoder: an average of the student over steps, and better than it."""
         return self.teacher_model
+
+
+def _least_size(config: Any) -> int:
+    """The smallest image that an encoder takes, of which others must be multiples: ResNet takes any."""
+    stages = len(getattr(config, "hidden_sizes", [0]))
+    return int(config.patch_size) * 2 ** (stages - 1) if hasattr(config, "patch_size") else 1
 
 
 class _Head(nn.Module):

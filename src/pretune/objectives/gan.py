@@ -4,8 +4,9 @@ from __future__ import annotations
 
 __all__ = ["Gan", "gradient_penalty"]
 
+import contextlib
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import log
 from typing import TYPE_CHECKING
 
@@ -98,7 +99,9 @@ class Gan(PixelObjective):
             "critic_accuracy": torch.cat((real_scores > 0, fake_scores < 0)).float().mean(),
         }
         if self.r1_weight > 0 and torch.is_grad_enabled() and bool(batch["penalised"].any()):
-            penalty = gradient_penalty(self.critic, self._seen(real[batch["penalised"]]))
+            penalised = self._seen(real[batch["penalised"]])
+            with _one_by_one(self.critic):
+                penalty = gradient_penalty(self.critic, penalised)
             loss = loss + 0.5 * self.r1_weight * penalty * self.scale.get("penalised", 1.0)
             logs["r1"] = penalty.detach()
         return {"loss": loss, **logs}
@@ -140,6 +143,17 @@ class _Critic(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.head(pooled(self.model(pixel_values=pixels)))[:, 0].float()
+
+
+@contextlib.contextmanager
+def _one_by_one(critic: nn.Module) -> Iterator[None]:
+    """Inside, batch norm uses its running statistics: else an image's gradient would go through all others."""
+    training = critic.training
+    critic.eval()
+    try:
+        yield
+    finally:
+        critic.train(training)
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
