@@ -38,11 +38,11 @@ class ByKind(Objective):
         given = {n: v for n, v in self.options().items() if v is not None}
         self._parts = {k: c(**{n: given[n] for n in c.option_names() if n in given}) for k, c in parts.items()}
 
-    def setup(self, model: PreTrainedModel, modality: Modality) -> None:
-        """Keeps the part for the modality's kind.
+    def check(self, modality: Modality) -> None:
+        """Finds options that the part for the modality's kind does not have.
 
         Raises:
-            ConfigError: An option was changed that this part does not have.
+            ConfigError: One of them is not as it was.
         """
         part = self._parts[modality.kind]
         signature = inspect.signature(type(self).__init__).parameters
@@ -52,6 +52,11 @@ class ByKind(Objective):
                 raise ConfigError(
                     f'{name} of "{self.name}" has no effect on {modality.name} data; its options there: {listed}.'
                 )
+
+    def setup(self, model: PreTrainedModel, modality: Modality) -> None:
+        """Keeps the part for the modality's kind, and sets it up."""
+        self.check(modality)
+        part = self._parts[modality.kind]
         part.setup(model, modality)
         self.part = part
         self.batch_size, self.betas, self.counted = part.batch_size, part.betas, part.counted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["HeldOut", "read_probe"]
+__all__ = ["HeldOut", "check_probe", "read_probe"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,15 @@ from torch import Tensor
 
 from pretune import data as data_io
 from pretune import registry
-from pretune.errors import DataError
+from pretune.errors import ConfigError, DataError
 from pretune.modalities.base import Corpus, Example, Modality
 from pretune.objectives.base import Objective
 from pretune.representation import effective_rank, neighbour_accuracy, spread
 
 _EXAMPLES, _PROBED, _PART = 256, 2000, 64
+
+_WITH_VECTORS = ("pixels",)
+"""Kinds whose objectives offer vectors (`Objective.embeddings`)."""
 
 Probe = tuple[list[Example], list[str]]
 
@@ -74,6 +77,14 @@ class HeldOut:
 def _spread(examples: Sequence[Example], number: int) -> list[Example]:
     picks = np.linspace(0, max(0, len(examples) - 1), min(len(examples), number)).astype(int)
     return [examples[int(i)] for i in picks]
+
+
+def check_probe(source: Modality) -> None:
+    """Raises ConfigError where objectives offer no vectors to look for neighbours with."""
+    if source.kind not in _WITH_VECTORS:
+        raise ConfigError(
+            f"--probe needs {' or '.join(_WITH_VECTORS)}, and {source.name} data is {source.kind}; leave it out."
+        )
 
 
 def read_probe(data: Any, source: Modality, columns: dict[str, str]) -> Probe:

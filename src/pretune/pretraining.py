@@ -29,7 +29,7 @@ from pretune import cooccurrence, encoder, machine, registry
 from pretune import data as data_io
 from pretune.checkpoint import RunDirectory
 from pretune.errors import ConfigError, did_you_mean
-from pretune.held_out import HeldOut, read_probe
+from pretune.held_out import HeldOut, check_probe, read_probe
 from pretune.lineage import lineage, model_card
 from pretune.method import Method
 from pretune.modalities.base import Corpus, Modality
@@ -112,6 +112,9 @@ def pretrain(
     method: Objective = registry.build("objective", objective)
     source: Modality = registry.build("modality", modality)
     require_kind(method, source, classes("objective"))
+    method.check(source)
+    if probe is not None:
+        check_probe(source)
     recipe = recipe_of(locals(), "pretrain", data=data, objective=method, modality=source, loop=loop)
     run = RunDirectory(out)
     state = run.open(recipe, overwrite=overwrite)

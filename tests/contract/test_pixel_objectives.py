@@ -33,12 +33,11 @@ def make(name: str, family: str = "vit", num_channels: int = 3, **options) -> Ob
     objective = registry.build("objective", {"name": name, **options})
     wanted = config(family, num_channels)
     try:
-        auto_class = objective.auto_class(wanted.model_type)
+        model, _ = encoder.make(objective.auto_class(wanted.model_type), wanted)
+        model.set_attn_implementation("eager")
+        objective.setup(model, StandInModality(num_channels))
     except ConfigError as error:
         pytest.skip(str(error))
-    model, _ = encoder.make(auto_class, wanted)
-    model.set_attn_implementation("eager")
-    objective.setup(model, StandInModality(num_channels))
     return objective.train()
 
 
@@ -194,3 +193,9 @@ def test_options_are_what_was_given(name):
 def test_mae_says_what_fits_other_encoders():
     with pytest.raises(ConfigError, match=r"needs a ViT.*autoencoder, contrastive"):
         registry.build("objective", "mae").auto_class("resnet")
+
+
+def test_gan_says_what_fits_batch_normalisation():
+    model, _ = encoder.make(AutoModel, config("resnet"))
+    with pytest.raises(ConfigError, match=r"without batch normalisation.*resnet.*vit or convnext"):
+        registry.build("objective", "gan").setup(model, StandInModality())

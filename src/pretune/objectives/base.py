@@ -76,6 +76,9 @@ class Objective(Method, nn.Module):
         nn.Module.__init__(self)
         self.scale = {}
 
+    def check(self, modality: Modality) -> None:
+        """Raises ConfigError for options that make no sense for this modality; called before data is read."""
+
     def setup(self, model: PreTrainedModel, modality: Modality) -> None:
         """Takes the encoder (see `auto_class`) and builds heads. Called once, before any optimiser exists."""
         raise NotImplementedError

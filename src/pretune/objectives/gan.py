@@ -4,9 +4,8 @@ from __future__ import annotations
 
 __all__ = ["Gan", "gradient_penalty"]
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from math import log
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
+from pretune.errors import ConfigError
 from pretune.image_decoder import ImageDecoder
 from pretune.image_grid import grid
 from pretune.modalities.base import Batch, Corpus, Example, Modality
@@ -67,8 +67,18 @@ class Gan(PixelObjective):
         self.ema = check_range("ema", ema, 0, 0.999999)
 
     def setup(self, model: PreTrainedModel, modality: Modality) -> None:
-        """Builds the critic's head, the generator and its average."""
+        """Builds the critic's head, the generator and its average.
+
+        Raises:
+            ConfigError: An encoder with batch normalisation, which takes out what tells a batch of generated images.
+        """
         super().setup(model, modality)
+        if any(isinstance(m, nn.BatchNorm2d) for m in model.modules()):
+            raise ConfigError(
+                'The objective "gan" needs an encoder without batch normalisation (its statistics hide how a batch of '
+                f'generated images differs), and this is "{model.config.model_type}"; use --family vit or convnext, or '
+                "one of: autoencoder, contrastive, distill, vae."
+            )
         self.critic = _Critic(self.model, self.width)
         self.generator = ImageDecoder(self.code_size, self.image_size, self.num_channels, width=self.generator_width)
         self.average = copy.deepcopy(self.generator).requires_grad_(False)
@@ -99,9 +109,7 @@ class Gan(PixelObjective):
             "critic_accuracy": torch.cat((real_scores > 0, fake_scores < 0)).float().mean(),
         }
         if self.r1_weight > 0 and torch.is_grad_enabled() and bool(batch["penalised"].any()):
-            penalised = self._seen(real[batch["penalised"]])
-            with _one_by_one(self.critic):
-                penalty = gradient_penalty(self.critic, penalised)
+            penalty = gradient_penalty(self.critic, self._seen(real[batch["penalised"]]))
             loss = loss + 0.5 * self.r1_weight * penalty * self.scale.get("penalised", 1.0)
             logs["r1"] = penalty.detach()
         return {"loss": loss, **logs}
@@ -143,17 +151,6 @@ class _Critic(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.head(pooled(self.model(pixel_values=pixels)))[:, 0].float()
-
-
-@contextlib.contextmanager
-def _one_by_one(critic: nn.Module) -> Iterator[None]:
-    """Inside, batch norm uses its running statistics: else an image's gradient would go through all others."""
-    training = critic.training
-    critic.eval()
-    try:
-        yield
-    finally:
-        critic.train(training)
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
