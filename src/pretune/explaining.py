@@ -16,7 +16,7 @@ from pretune.explanation import Explanation, write_page
 from pretune.faithfulness import faithfulness
 from pretune.modalities.base import Example
 from pretune.objectives.base import require_kind
-from pretune.patches import patches_of
+from pretune.picture_pieces import patches_of
 from pretune.perturbing import variant_logits
 from pretune.pieces import Pieces
 from pretune.predicting import Predictor

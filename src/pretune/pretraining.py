@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import PretrainedConfig, set_seed
 
@@ -30,6 +29,7 @@ from pretune import cooccurrence, encoder, machine, registry
 from pretune import data as data_io
 from pretune.checkpoint import RunDirectory
 from pretune.errors import ConfigError, did_you_mean
+from pretune.held_out import HeldOut, check_probe, read_probe
 from pretune.lineage import lineage, model_card
 from pretune.method import Method
 from pretune.modalities.base import Corpus, Modality
@@ -39,7 +39,6 @@ from pretune.train import FitResult, check_options, fit
 
 SIZE = "mini"
 INITS = ("cooccurrence", "random")
-_VALID_EXAMPLES = 256
 
 
 @dataclass(frozen=True)
@@ -69,8 +68,9 @@ def pretrain(
     init: str | None = None,
     budget: str = "20m",
     valid: Any = None,
+    probe: Any = None,
     columns: Mapping[str, str] | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     lr: float | None = None,
     seed: int = 0,
     overwrite: bool = False,
@@ -92,8 +92,10 @@ def pretrain(
             this if not given) or ``random``.
         budget: When to stop: 20m, 2h, 2e8tok, 3epochs, 5000steps.
         valid: Unlabelled held-out data; not given: 1 % of the documents of `data`.
+        probe: Labelled data whose labels are only used to say, at each validation, how often an example's nearest
+            neighbours have its label (images).
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
-        batch_size: Examples in an optimiser step.
+        batch_size: Examples in an optimiser step; not given: 32, for images 128 (contrastive: 256).
         lr: Peak learning rate; not given: 0.4 / width from scratch, 0.04 / width with `from_`.
         seed: Of the weights, the data order and the noise.
         overwrite: Replace an earlier run in `out`.
@@ -110,6 +112,9 @@ def pretrain(
     method: Objective = registry.build("objective", objective)
     source: Modality = registry.build("modality", modality)
     require_kind(method, source, classes("objective"))
+    method.check(source)
+    if probe is not None:
+        check_probe(source)
     recipe = recipe_of(locals(), "pretrain", data=data, objective=method, modality=source, loop=loop)
     run = RunDirectory(out)
     state = run.open(recipe, overwrite=overwrite)
@@ -123,21 +128,24 @@ def pretrain(
         split="valid" if valid is None else "all",
         units=method.units,
     )
+    labelled = None if probe is None else read_probe(probe, source, dict(columns or {}))
     set_seed(seed)
     weights = from_ or source.config(size or SIZE, family or method.family or source.family)
     report = _build_objective(method, weights, source)
     if from_ is None and init != "random" and source.kind == "tokens":
         cooccurrence.initialise(method.export(), corpus, seed=seed)
-    rate = lr or (0.04 if from_ else 0.4) / encoder.width(method.export().config)
+    rate = lr or method.default_lr(scratch=from_ is None)
+    batch = batch_size or method.batch_size
     examples = method.examples(corpus, seed=seed)
-    floor = method.health(held_out).get("unigram_entropy")
-    say(f"corpus: {len(corpus):,} tokens in {len(examples):,} examples; {report}; lr {rate:.3g}")
+    floor = method.floor(held_out)
+    size_of = f"{len(corpus):,} {method.counted} in {len(examples):,} examples"
+    say(f"corpus: {size_of}; {report}; batch {batch}; lr {rate:.3g}")
     fitted = fit(
         method,
         examples,
         run=run,
         budget=budget,
-        batch_size=batch_size,
+        batch_size=batch,
         lr=rate,
         seed=seed,
         state=state,
@@ -145,7 +153,7 @@ def pretrain(
         lengths=None,
         primary=None,
         min_steps=1,
-        validate=_held_out_loss(method, held_out, seed),
+        validate=HeldOut(method, held_out, seed, labelled),
         floor=floor,
         **loop,
     )
@@ -157,8 +165,10 @@ def pretrain(
         parent=from_,
         transfer=str(report),
         lr=rate,
-        floor=floor,
+        batch_size=batch,
+        floor=None if floor is None else floor.value,
     )
+    _draw(run, method, held_out)
     export(run, method, source, facts)
     say(f"wrote {run.model}")
     return RunResult(run.path, fitted.best, fitted)
@@ -236,30 +246,14 @@ def fast_attention(model: Any) -> None:
     model.set_attn_implementation(machine.attention_for(device))
 
 
-def _held_out_loss(method: Objective, corpus: Corpus, seed: int) -> Any:
-    """Mean of every logged value over a fixed part of the held-out corpus, with fixed noise."""
-    examples = method.examples(corpus, seed=seed)
-    number = min(len(examples), _VALID_EXAMPLES)
-    picks = np.linspace(0, max(0, len(examples) - 1), number).astype(int)
-    batches = [
-        method.collate([examples[int(i)] for i in part], np.random.default_rng([seed, k]))
-        for k, part in enumerate(np.array_split(picks, max(1, number // 64)))
-        if len(part)
-    ]
-
-    def validate() -> dict[str, float]:
-        method.eval()
-        method.scale = {}
-        device = next(method.parameters()).device
-        rows: list[dict[str, float]] = []
-        with torch.no_grad(), torch.random.fork_rng():
-            torch.manual_seed(seed)
-            for batch in batches:
-                outputs = method({k: v.to(device) for k, v in batch.items()})
-                rows.append({k: float(v) for k, v in outputs.items() if v.ndim == 0})
-        return {k: float(np.mean([r[k] for r in rows])) for k in rows[0]} if rows else {}
-
-    return validate
+def _draw(run: RunDirectory, method: Objective, corpus: Corpus) -> None:
+    """Writes the objective's pictures."""
+    with torch.no_grad():
+        pictures = method.pictures(corpus)
+    for name, picture in pictures.items():
+        (run.path / "pictures").mkdir(exist_ok=True)
+        picture.save(run.path / "pictures" / f"{name}.png")
+        say(f"wrote {run.path / 'pictures' / name}.png")
 
 
 def fingerprints(**sources: Any) -> dict[str, str]:
