@@ -16,8 +16,8 @@ from pretune.explanation import Explanation, write_page
 from pretune.faithfulness import faithfulness
 from pretune.modalities.base import Example
 from pretune.objectives.base import require_kind
-from pretune.picture_pieces import patches_of
 from pretune.perturbing import variant_logits
+from pretune.picture_pieces import patches_of
 from pretune.pieces import Pieces
 from pretune.predicting import Predictor
 from pretune.sources import Source
