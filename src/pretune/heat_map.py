@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["HeatMap", "write_picture"]
+__all__ = ["HeatMap", "address_of", "write_picture"]
 
 import base64
 import io
@@ -91,7 +91,7 @@ class HeatMap(Explanation):
 
     def sources(self) -> list[tuple[str, str]]:
         """Picture and overlay as ``data:`` addresses, with what they show."""
-        return [("what the model saw", _address(self.picture())), ("why", _address(self.overlay()))]
+        return [("what the model saw", address_of(self.picture())), ("why", address_of(self.overlay()))]
 
 
 def _tinted(under: NDArray[np.float64], strength: NDArray[Any]) -> NDArray[np.uint8]:
@@ -107,7 +107,8 @@ def _enlarged(image: Image.Image) -> Image.Image:
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
 
 
-def _address(image: Image.Image) -> str:
+def address_of(image: Image.Image) -> str:
+    """The picture as a ``data:`` address, which a page can hold."""
     file = io.BytesIO()
     image.save(file, format="png", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 __all__ = ["check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"]
 
+import importlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -234,21 +235,20 @@ def check_command(
 
 
 def demo_command(
-    name: str = "text", *, out: str = "runs/demo", budget: str = "60s", seed: int = 0, seeds: int = 3
+    name: str = "text", *, out: str = "runs/demo", budget: str | None = None, seed: int = 0, seeds: int = 3
 ) -> int:
     """Pre-trains, fine-tunes, predicts and explains on data that is already on this machine.
 
     Args:
-        name: Which demo: text.
+        name: Which demo: text or digits.
         out: Folder for its runs and the report.
-        budget: Of the pre-training.
+        budget: Of the pre-training; not given: 60s, for digits 20s.
         seed: First seed.
         seeds: Paired repetitions of the comparison.
     """
-    from pretune import demo_text
-
-    demos: dict[str, Callable[..., Any]] = {"text": demo_text.run}
+    demos = ("text", "digits")
     if name not in demos:
         raise ConfigError(f'There is no demo "{name}"; there are: {", ".join(demos)}.')
-    demos[name](out=Path(out) / name, budget=budget, seed=seed, seeds=seeds)
+    demo = importlib.import_module(f"pretune.demo_{name}")
+    demo.run(out=Path(out) / name, seed=seed, seeds=seeds, **({} if budget is None else {"budget": budget}))
     return 0
