@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegressionCV
-from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
 
 from pretune import machine
 from pretune.demo import DemoResult, Wording, render_demo, verdict
@@ -76,12 +76,14 @@ def run(*, out: Path, budget: str = "20s", seed: int = 0, seeds: int = 3) -> Pat
     for k in range(seeds):
         say(f"3. fine-tuning from it and from scratch, seed {seed + k} ({k + 1} of {seeds})")
         images, labels = _few(*pool, seed + k)
+        train = out / "data" / f"labelled-{seed + k}.npz"
+        np.savez_compressed(train, images=images, labels=labels)
         parts.append(
             compare(
                 out,
                 own.path,
                 seed + k,
-                train={"image": images, "label": labels},
+                train=str(train),
                 rows=_rows(images, labels),
                 held=_rows(*test),
                 role="image",
@@ -126,7 +128,7 @@ def _logistic(rows: Sequence[dict[str, Any]], held: Sequence[dict[str, Any]], se
     """Multinomial, on pixels from 0 to 1; its penalty is chosen by cross-validation on the training labels alone."""
     x, x_test = (np.stack([r["image"].reshape(-1) for r in part]) / 255 for part in (rows, held))
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)
-    model = LogisticRegressionCV(Cs=[0.01, 0.1, 1.0, 10.0, 100.0], cv=folds, max_iter=2000, use_legacy_attributes=False)
+    model = GridSearchCV(LogisticRegression(max_iter=2000), {"C": [0.01, 0.1, 1.0, 10.0, 100.0]}, cv=folds)
     found: list[str] = model.fit(x, [r["label"] for r in rows]).predict(x_test).tolist()
     return found
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pretune.errors import DataError
 
@@ -89,6 +89,9 @@ def seen(value: Picture) -> tuple[Image.Image, str]:
         return _eight_bits(image), image.mode
     except FileNotFoundError as error:
         raise DataError(f"There is no image {place_of(value)}; check the path.") from error
+    except UnidentifiedImageError as error:
+        reason = "it is not a picture of any known format, or its beginning is damaged"
+        raise DataError(f"Cannot read the image {place_of(value)} ({reason}); replace or remove it.") from error
     except _DAMAGED as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise DataError(f"Cannot read the image {place_of(value)} ({reason}); replace or remove it.") from error

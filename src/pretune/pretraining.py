@@ -213,7 +213,7 @@ def _describe(value: Any) -> Any:
         return value
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and all(isinstance(v, (str, int, float, bool)) for v in value.values()):
         return dict(value)
     return f"in memory: {data_io.fingerprint(value)}"
 

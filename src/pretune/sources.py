@@ -196,6 +196,8 @@ def _single_folder(path: Path, files: Sequence[Path]) -> Path:
         inside = path / tops.pop()
         if tops or not inside.is_dir() or inside.name.lower() in _SPLITS:
             return path
+        if any(f.parent == inside and format_of(f) == "image" for f in files):
+            return path  # the only class
         path = inside
 
 

@@ -45,7 +45,7 @@ class Attention(Explainer):
         inputs = model_inputs(model, expanded(task, batch, batch[task.modality.main_input].to(task.device)))
         with torch.no_grad(), _eager(model):
             output = model(**inputs, output_attentions=True)
-        if not output.attentions:
+        if not getattr(output, "attentions", None):
             raise ModelError(f"A {model.config.model_type} model gives no attention weights; use another explainer.")
         flow = torch.eye(output.attentions[0].shape[-1], device=task.device)
         for layer in output.attentions:
