@@ -42,7 +42,6 @@ class PixelObjective(Objective):
     """Base of the objectives on images; a subclass builds on `model` in `setup` and defines `forward`."""
 
     accepts: ClassVar[frozenset[str]] = frozenset({"pixels"})
-    counted = "images"
     batch_size = 128
 
     model: PreTrainedModel
@@ -50,9 +49,9 @@ class PixelObjective(Objective):
 
     def setup(self, model: PreTrainedModel, modality: Modality) -> None:
         """Takes the encoder; a pooler that classifiers do not read is dropped, so that it is not kept untrained."""
-        unread: Any = getattr(model, "pooler", None)
-        if unread is not None and any(True for _ in unread.parameters()):
-            model.pooler = None
+        body: Any = model
+        if getattr(body, "pooler", None) is not None and any(True for _ in body.pooler.parameters()):
+            body.pooler = None
         self.model = model
         self.modality = modality
         self.width = encoder.width(model.config)

@@ -90,7 +90,7 @@ def pretrain(
             modernbert (bert for the objective of that name) or vit.
         init: Start of the word embeddings from scratch: ``cooccurrence`` (factorised counts of the corpus; seconds;
             this if not given) or ``random``.
-        budget: When to stop: 20m, 2h, 2e8tok, 3epochs, 5000steps.
+        budget: When to stop: 20m, 2h, 2e8tok, 1e6images, 3epochs, 5000steps.
         valid: Unlabelled held-out data; not given: 1 % of the documents of `data`.
         probe: Labelled data whose labels are only used to say, at each validation, how often an example's nearest
             neighbours have its label (images).
@@ -237,6 +237,7 @@ def _build_objective(method: Objective, weights: encoder.Source, source: Modalit
     model, report = encoder.make(auto_class, weights)
     fast_attention(model)
     method.setup(model, source)
+    method.counted = source.counted
     return report
 
 

@@ -61,7 +61,7 @@ class Objective(Method, nn.Module):
     """Examples in a step unless told otherwise."""
 
     counted: str = "tokens"
-    """What its inputs are counted in, for budgets and rates: ``tokens`` or ``images``."""
+    """The modality's `Modality.counted`; set when it is set up for a run."""
 
     betas: tuple[float, float] = (0.9, 0.999)
     """Of Adam."""
