@@ -52,11 +52,10 @@ class PixelObjective(Objective):
         body: Any = model
         if getattr(body, "pooler", None) is not None and any(True for _ in body.pooler.parameters()):
             body.pooler = None
-        self.model = model
-        self.modality = modality
+        self.model, self.modality = model, modality
         self.width = encoder.width(model.config)
-        self.image_size = int(modality.image_size)
-        self.num_channels = int(modality.num_channels)
+        self.image_size = int(self.modality.image_size)
+        self.num_channels = int(self.modality.num_channels)
 
     def examples(self, corpus: Corpus, *, seed: int) -> Sequence[Example]:
         """Every image once."""

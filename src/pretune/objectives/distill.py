@@ -127,8 +127,8 @@ class Distill(PixelObjective):
         for slow, fast in ((self.teacher_model, self.model), (self.teacher_head, self.head)):
             for a, b in zip(slow.parameters(), fast.parameters(), strict=True):
                 a.lerp_(b, 1 - momentum)
-            for a, b in zip(slow.buffers(), fast.buffers(), strict=True):
-                a.copy_(b)
+            for kept, new in zip(slow.buffers(), fast.buffers(), strict=True):
+                kept.copy_(new)
 
     def floor(self, corpus: Corpus) -> Floor:
         """The loss of giving every prototype the same share; also what collapse to that looks like."""

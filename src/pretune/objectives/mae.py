@@ -121,7 +121,8 @@ class MaskedAutoencoder(PixelObjective):
         states = F.linear(patches, kernel.weight.permute(0, 2, 3, 1).flatten(1), kernel.bias)
         positions = parts.position_embeddings[0]
         first = (parts.cls_token[0] + positions[:1]).expand(len(patches), -1, -1)
-        states = parts.dropout(torch.cat((first, states + positions[1:][visible]), dim=1))
+        where = F.embedding(visible, positions[1:])  # its gradient is faster than that of an index
+        states = parts.dropout(torch.cat((first, states + where), dim=1))
         for layer in encoder.blocks(model)[1]:
             states = layer(states)
         return model.layernorm(states)
