@@ -43,6 +43,7 @@ class PixelObjective(Objective):
 
     accepts: ClassVar[frozenset[str]] = frozenset({"pixels"})
     batch_size = 128
+    width_times_lr = 0.2
 
     model: PreTrainedModel
     modality: Any

@@ -96,7 +96,8 @@ def pretrain(
             neighbours have its label (images).
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
         batch_size: Examples in an optimiser step; not given: 32, for images 128 (contrastive: 256).
-        lr: Peak learning rate; not given: 0.4 / width from scratch, 0.04 / width with `from_`.
+        lr: Peak learning rate; not given: 0.4 / width from scratch for text and `mae`, 0.1 to 0.2 / width for other
+            image objectives; a tenth of that with `from_`.
         seed: Of the weights, the data order and the noise.
         overwrite: Replace an earlier run in `out`.
         cache: Folder for processed data; not given: $PRETUNE_CACHE or ~/.cache/pretune.

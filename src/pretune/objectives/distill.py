@@ -45,6 +45,7 @@ class Distill(PixelObjective):
         grayscale_rate: Share of the views that lose their colour.
     """
 
+    width_times_lr = 0.1
     teacher_model: PreTrainedModel
     centre: Tensor
     num_steps: Tensor

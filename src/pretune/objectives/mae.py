@@ -42,6 +42,7 @@ class MaskedAutoencoder(PixelObjective):
 
     family: ClassVar[str | None] = "vit"
     betas = (0.9, 0.95)
+    width_times_lr = 0.4
 
     def __init__(
         self,
