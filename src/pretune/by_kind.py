@@ -59,7 +59,7 @@ class ByKind(Objective):
         part = self._parts[modality.kind]
         part.setup(model, modality)
         self.part = part
-        self.batch_size, self.betas, self.counted = part.batch_size, part.betas, part.counted
+        self.batch_size, self.betas = part.batch_size, part.betas
 
     def __getattr__(self, name: str) -> Any:
         try:

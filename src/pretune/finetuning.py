@@ -156,6 +156,7 @@ def _once(
     set_seed(seed)
     report = method.setup_from(_weights(from_, scratch, source, size, family), source)
     fast_attention(method.model)
+    method.counted = source.counted
     rate = lr or 0.04 / encoder.width(method.model.config)
     say(f"{len(seen.labels)} labelled records, {len(kept.labels)} for validation; {report}; lr {rate:.3g}")
     for s in strategies:

@@ -96,7 +96,7 @@ def read_probe(data: Any, source: Modality, columns: dict[str, str]) -> Probe:
     task: Any = registry.find("task", "classification")
     roles = dict(source.inputs) | {"label": task.label_columns}
     records = data_io.read_records(data, roles=roles, columns=columns, required=(next(iter(source.inputs)), "label"))
-    rows: list[Any] = _spread(records, _PROBED)  # type: ignore[arg-type]
+    rows: list[Any] = _spread(records, _PROBED)
     labels = [str(r["label"]) for r in rows]
     if len(set(labels)) < 2:
         raise DataError(f"The probe needs records of at least two labels; found {len(rows)} of {len(set(labels))}.")

@@ -57,8 +57,9 @@ class PixelAutoencoder(PixelObjective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Mean squared error over all pixels, in units of the pixels' variance."""
-        rebuilt = self.rebuild(batch.get("noisy_values", batch["pixel_values"]))
-        loss = F.mse_loss(rebuilt.float(), batch["pixel_values"])
+        pixels = batch["pixel_values"]
+        rebuilt = self.rebuild(batch["noisy_values"] if self.noise > 0 else pixels)
+        loss = F.mse_loss(rebuilt.float(), pixels)
         return {"loss": loss * self.scale.get("images", 1.0)}
 
     def rebuild(self, pixels: Tensor) -> Tensor:

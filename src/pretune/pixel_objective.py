@@ -42,22 +42,21 @@ class PixelObjective(Objective):
     """Base of the objectives on images; a subclass builds on `model` in `setup` and defines `forward`."""
 
     accepts: ClassVar[frozenset[str]] = frozenset({"pixels"})
-    counted = "images"
     batch_size = 128
+    width_times_lr = 0.2
 
     model: PreTrainedModel
     modality: Any
 
     def setup(self, model: PreTrainedModel, modality: Modality) -> None:
         """Takes the encoder; a pooler that classifiers do not read is dropped, so that it is not kept untrained."""
-        unread: Any = getattr(model, "pooler", None)
-        if unread is not None and any(True for _ in unread.parameters()):
-            model.pooler = None
-        self.model = model
-        self.modality = modality
+        body: Any = model
+        if getattr(body, "pooler", None) is not None and any(True for _ in body.pooler.parameters()):
+            body.pooler = None
+        self.model, self.modality = model, modality
         self.width = encoder.width(model.config)
-        self.image_size = int(modality.image_size)
-        self.num_channels = int(modality.num_channels)
+        self.image_size = int(self.modality.image_size)
+        self.num_channels = int(self.modality.num_channels)
 
     def examples(self, corpus: Corpus, *, seed: int) -> Sequence[Example]:
         """Every image once."""

@@ -90,13 +90,14 @@ def pretrain(
             modernbert (bert for the objective of that name) or vit.
         init: Start of the word embeddings from scratch: ``cooccurrence`` (factorised counts of the corpus; seconds;
             this if not given) or ``random``.
-        budget: When to stop: 20m, 2h, 2e8tok, 3epochs, 5000steps.
+        budget: When to stop: 20m, 2h, 2e8tok, 1e6images, 3epochs, 5000steps.
         valid: Unlabelled held-out data; not given: 1 % of the documents of `data`.
         probe: Labelled data whose labels are only used to say, at each validation, how often an example's nearest
             neighbours have its label (images).
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
         batch_size: Examples in an optimiser step; not given: 32, for images 128 (contrastive: 256).
-        lr: Peak learning rate; not given: 0.4 / width from scratch, 0.04 / width with `from_`.
+        lr: Peak learning rate; not given: 0.4 / width from scratch for text and `mae`, 0.1 to 0.2 / width for other
+            image objectives; a tenth of that with `from_`.
         seed: Of the weights, the data order and the noise.
         overwrite: Replace an earlier run in `out`.
         cache: Folder for processed data; not given: $PRETUNE_CACHE or ~/.cache/pretune.
@@ -237,6 +238,7 @@ def _build_objective(method: Objective, weights: encoder.Source, source: Modalit
     model, report = encoder.make(auto_class, weights)
     fast_attention(model)
     method.setup(model, source)
+    method.counted = source.counted
     return report
 
 

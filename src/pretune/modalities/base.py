@@ -40,6 +40,9 @@ class Modality(Method):
     main_input: ClassVar[str]
     """The batch key that holds the input: ``input_ids``, ``pixel_values`` or ``input_values``."""
 
+    counted: ClassVar[str] = "tokens"
+    """What budgets and rates count: ``tokens``, ``images`` or ``samples``."""
+
     family: ClassVar[str]
     """The architecture family from scratch when none is named."""
 

@@ -57,6 +57,7 @@ class Image(Modality):
 
     kind = "pixels"
     main_input = "pixel_values"
+    counted = "images"
     family = "vit"
     loader = "AutoImageProcessor"
     inputs: ClassVar[Mapping[str, Sequence[str]]] = data.IMAGE_COLUMNS

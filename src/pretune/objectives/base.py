@@ -61,7 +61,10 @@ class Objective(Method, nn.Module):
     """Examples in a step unless told otherwise."""
 
     counted: str = "tokens"
-    """What its inputs are counted in, for budgets and rates: ``tokens`` or ``images``."""
+    """The modality's `Modality.counted`; set when it is set up for a run."""
+
+    width_times_lr: float = 0.4
+    """Peak learning rate from scratch, unless told otherwise, times the encoder's width."""
 
     betas: tuple[float, float] = (0.9, 0.999)
     """Of Adam."""
@@ -117,8 +120,8 @@ class Objective(Method, nn.Module):
         return None
 
     def default_lr(self, *, scratch: bool) -> float:
-        """Peak learning rate unless told otherwise: inverse to the width, lower for weights that know something."""
-        return (0.4 if scratch else 0.04) / encoder.width(self.export().config)
+        """Peak learning rate unless told otherwise: inverse to the width, a tenth for weights that know something."""
+        return self.width_times_lr * (1.0 if scratch else 0.1) / encoder.width(self.export().config)
 
     def embeddings(self, examples: Sequence[Example]) -> Tensor | None:
         """The vectors that a classifier of the exported model would read, (examples, width); None: not offered.

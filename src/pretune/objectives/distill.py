@@ -45,6 +45,7 @@ class Distill(PixelObjective):
         grayscale_rate: Share of the views that lose their colour.
     """
 
+    width_times_lr = 0.1
     teacher_model: PreTrainedModel
     centre: Tensor
     num_steps: Tensor
@@ -127,8 +128,8 @@ class Distill(PixelObjective):
         for slow, fast in ((self.teacher_model, self.model), (self.teacher_head, self.head)):
             for a, b in zip(slow.parameters(), fast.parameters(), strict=True):
                 a.lerp_(b, 1 - momentum)
-            for a, b in zip(slow.buffers(), fast.buffers(), strict=True):
-                a.copy_(b)
+            for kept, new in zip(slow.buffers(), fast.buffers(), strict=True):
+                kept.copy_(new)
 
     def floor(self, corpus: Corpus) -> Floor:
         """The loss of giving every prototype the same share; also what collapse to that looks like."""

@@ -45,6 +45,7 @@ class Gan(PixelObjective):
     """
 
     betas = (0.0, 0.99)
+    width_times_lr = 0.1
     average: nn.Module
     num_steps: Tensor
 

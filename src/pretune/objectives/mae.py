@@ -42,6 +42,7 @@ class MaskedAutoencoder(PixelObjective):
 
     family: ClassVar[str | None] = "vit"
     betas = (0.9, 0.95)
+    width_times_lr = 0.4
 
     def __init__(
         self,
@@ -75,7 +76,8 @@ class MaskedAutoencoder(PixelObjective):
     def setup(self, model: PreTrainedModel, modality: Modality) -> None:
         """Takes the ViT and builds the decoder."""
         super().setup(model, modality)
-        patches: Any = model.embeddings.patch_embeddings
+        body: Any = model
+        patches = body.embeddings.patch_embeddings
         self.patch = int(patches.projection.kernel_size[0])
         self.num_patches = int(patches.num_patches)
         self.num_visible = max(1, int(self.num_patches * (1 - self.mask_rate)))
@@ -114,15 +116,17 @@ class MaskedAutoencoder(PixelObjective):
 
         The same as the encoder's own forward pass on a shorter sequence: the patch convolution is a linear map.
         """
-        parts: Any = self.model.embeddings
+        model: Any = self.model
+        parts = model.embeddings
         kernel = parts.patch_embeddings.projection
         states = F.linear(patches, kernel.weight.permute(0, 2, 3, 1).flatten(1), kernel.bias)
         positions = parts.position_embeddings[0]
         first = (parts.cls_token[0] + positions[:1]).expand(len(patches), -1, -1)
-        states = parts.dropout(torch.cat((first, states + positions[1:][visible]), dim=1))
-        for layer in encoder.blocks(self.model)[1]:
+        where = F.embedding(visible, positions[1:])  # its gradient is faster than that of an index
+        states = parts.dropout(torch.cat((first, states + where), dim=1))
+        for layer in encoder.blocks(model)[1]:
             states = layer(states)
-        return self.model.layernorm(states)
+        return model.layernorm(states)
 
     def floor(self, corpus: Corpus) -> Floor:
         """The loss of always answering the mean patch of a position."""

@@ -48,6 +48,9 @@ class Vae(PixelObjective):
         """Builds the code's mean and log-variance, and the decoder."""
         super().setup(model, modality)
         self.code = nn.Linear(self.width, 2 * self.code_size)
+        with torch.no_grad():  # every variance starts at 1: vectors of an untrained encoder may be large
+            self.code.weight[self.code_size :] = 0
+            self.code.bias.zero_()
         self.decoder = ImageDecoder(self.code_size, self.image_size, self.num_channels, width=self.decoder_width)
 
     def collate(self, examples: Sequence[Example], rng: np.random.Generator) -> Batch:
