@@ -34,7 +34,9 @@ class AveragePrecision:
         frame = {"images": images, "categories": categories}
         annotations = [_annotation(i, t, numbers) for i, ts in enumerate(true) for t in ts if t["label"] in numbers]
         results = [_result(i, b, numbers) for i, bs in enumerate(predicted) for b in bs if b["label"] in numbers]
-        self._found = _evaluated(frame | {"annotations": _counted(annotations)}, frame | {"annotations": _counted(results)})
+        self._found = _evaluated(
+            frame | {"annotations": _counted(annotations)}, frame | {"annotations": _counted(results)}
+        )
         self._num_images = len(true)
 
     def metrics(self, chosen: Sequence[int] | None = None) -> dict[str, float]:
@@ -67,7 +69,12 @@ class AveragePrecision:
 def _annotation(image: int, thing: Thing, numbers: Mapping[str, int]) -> dict[str, Any]:
     width, height = thing["box"][2:]
     crowd = {"iscrowd": int(thing["crowd"]), "ignore": int(thing["crowd"])}
-    return {"image_id": image, "category_id": numbers[thing["label"]], "bbox": thing["box"], "area": width * height} | crowd
+    return {
+        "image_id": image,
+        "category_id": numbers[thing["label"]],
+        "bbox": thing["box"],
+        "area": width * height,
+    } | crowd
 
 
 def _result(image: int, box: Mapping[str, Any], numbers: Mapping[str, int]) -> dict[str, Any]:

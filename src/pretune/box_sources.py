@@ -84,7 +84,9 @@ def _coco(path: Path, content: Mapping[str, Any], images: str | None) -> Layout:
     for annotation in content["annotations"]:
         objects.setdefault(annotation.get("image_id"), []).append(annotation)
     table = Table(
-        str(path), ["image", "image_id", "objects"], lambda _: _coco_rows(content["images"], objects, names, path, folder)
+        str(path),
+        ["image", "image_id", "objects"],
+        lambda _: _coco_rows(content["images"], objects, names, path, folder),
     )
     return Layout(path, (path,), made=(table,))
 
@@ -185,7 +187,7 @@ def _folder_of(first: str, root: Path, places: Sequence[str], images: str | None
     raise DataError(f'Cannot find "{first}", which {file} names, in {listed}; give its folder with --task.images.')
 
 
-# -- the objects of a record ---------------------------------------------------------------------------------------------
+# -- the objects of a record -------------------------------------------------------------------------------------------
 
 
 def things(value: Any) -> list[Thing]:
@@ -227,7 +229,9 @@ def _thing(item: Any, number: int) -> Thing:
     if len(box) != 4 or not all(map(math.isfinite, box)):
         raise ValueError(f"the box of object {number} ({label}) needs four numbers, found {_first(item, _BOX_NAMES)}.")
     if box[2] <= 0 or box[3] <= 0:
-        raise ValueError(f"the box of object {number} ({label}) has no area: {box}; expected [left, top, width, height].")
+        raise ValueError(
+            f"the box of object {number} ({label}) has no area: {box}; expected [left, top, width, height]."
+        )
     return Thing(label=str(label), box=box, crowd=bool(_first(item, _CROWD_NAMES)), category_id=item.get("category_id"))
 
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-__all__ = ["CROWD", "NO_OBJECT", "Targets", "box_loss", "gaussian_targets", "generalized_iou", "heat_loss", "iou", "nms"]
+__all__ = [
+    "CROWD",
+    "NO_OBJECT",
+    "Targets",
+    "box_loss",
+    "gaussian_targets",
+    "generalized_iou",
+    "heat_loss",
+    "iou",
+    "nms",
+]
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 NO_OBJECT = -1
 """Class of what only fills a batch up."""
@@ -30,7 +42,7 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU less the empty share of the smallest box around both (Rezatofighi et al. 2019), pairwise (..., 4) -> (...)."""
+    """IoU less the empty share of the smallest box around both (Rezatofighi et al. 2019), last axis 4."""
     low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
     both = (high - low).clamp(min=0).prod(-1)
     union = (_area(a) + _area(b) - both).clamp(min=1e-6)
@@ -55,7 +67,7 @@ def nms(boxes: Tensor, scores: Tensor, classes: Tensor, *, max_overlap: float) -
     order = scores.argsort(descending=True, stable=True)
     boxes, classes = boxes[order], classes[order]
     rival = ((iou(boxes, boxes) > max_overlap) & (classes[:, None] == classes[None])).triu(1).cpu().numpy()
-    keep = ~rival[:0].any(0)
+    keep = np.ones(len(rival), np.bool_)
     for i in range(len(rival)):
         if keep[i]:
             keep &= ~rival[i]
@@ -140,8 +152,8 @@ def heat_loss(logits: Tensor, targets: Targets) -> Tensor:
     """
     p, heat = logits.sigmoid(), targets.heat
     centre = heat >= 1
-    hit = -torch.nn.functional.logsigmoid(logits) * (1 - p) ** _FOCUS
-    miss = -torch.nn.functional.logsigmoid(-logits) * p**_FOCUS * (1 - heat) ** _PENALTY
+    hit = -F.logsigmoid(logits) * (1 - p) ** _FOCUS
+    miss = -F.logsigmoid(-logits) * p**_FOCUS * (1 - heat) ** _PENALTY
     return (torch.where(centre, hit, miss) * targets.counted).sum()
 
 

@@ -9,7 +9,7 @@ import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -41,8 +41,9 @@ class AutoDense:
     """Builds or loads the dense model of any encoder, as transformers' Auto classes do for theirs.
 
     The model's config is the encoder's own, with a mapping ``dense`` beside it (``bias``: the start of the bias of each
-    output, which gives their number; ``width``: of the decoder). The encoder's tensors have the names that transformers'
-    own classes with a head give them, so that `AutoModel.from_pretrained` loads the encoder from the saved directory.
+    output, which gives their number; ``width``: of the decoder). The encoder's tensors have the names that
+    transformers' own classes with a head give them, so `AutoModel.from_pretrained` loads the encoder from the saved
+    directory.
 
     Args:
         purpose: End of the class name, ``Detection`` or ``Segmentation``.
@@ -53,21 +54,27 @@ class AutoDense:
 
     def from_config(self, config: PretrainedConfig) -> PreTrainedModel:
         """A model with random weights."""
-        return _class_for(type(config), self.purpose)(config)
+        return self._class_for(config)(config)
 
     def from_pretrained(self, folder: str, *, config: PretrainedConfig, **options: Any) -> Any:
         """A model with the weights of a directory or Hub name, as `PreTrainedModel.from_pretrained` gives it."""
-        return _class_for(type(config), self.purpose).from_pretrained(folder, config=config, **options)
+        return self._class_for(config).from_pretrained(folder, config=config, **options)
+
+    def _class_for(self, config: PretrainedConfig) -> Any:
+        kind: Any = type(config)
+        return _joined(kind, self.purpose)
 
 
 @functools.cache
-def _class_for(config_class: type[PretrainedConfig], purpose: str) -> Any:
+def _joined(config_class: Any, purpose: str) -> Any:
     """The class that joins `DenseModel` to the base class of an architecture, as ViTForDetection."""
     encoder: Any = MODEL_MAPPING.get(config_class, None)
     if isinstance(encoder, tuple):
         encoder = encoder[0]
     if encoder is None or getattr(encoder, "main_input_name", "") != "pixel_values":
-        raise ModelError(f"A {config_class.model_type} model does not read images; give an image encoder (vit, resnet ...).")
+        raise ModelError(
+            f"A {config_class.model_type} model does not read images; give an image encoder (vit, resnet ...)."
+        )
     base = next(c for c in encoder.__mro__[1:] if issubclass(c, PreTrainedModel))
     name = f"{encoder.__name__.removesuffix('Model')}For{purpose}"
     return type(name, (DenseModel, base), {"__module__": __name__, "config_class": config_class})
@@ -103,7 +110,7 @@ class DenseModel(PreTrainedModel):
             init.kaiming_normal_(module.weight, nonlinearity="relu")
         elif isinstance(module, _Outputs):
             init.normal_(module.weight, std=0.01)
-            init.copy_(module.bias, torch.tensor(module.start))
+            init.copy_(cast(Tensor, module.bias), torch.tensor(module.start))
         else:
             super()._init_weights(module)
 

@@ -89,9 +89,10 @@ def overlay_picture(
 
 def _with_legend(picture: Image.Image, names: Sequence[str], colours: Sequence[tuple[int, int, int]]) -> Image.Image:
     """Names on their colours in rows below the picture."""
-    font = ImageFont.load_default(size=max(10, min(picture.size) // 30))
+    points = max(10, min(picture.size) // 30)
+    font, high = ImageFont.load_default(size=points), round(1.6 * points)
     places: list[tuple[int, int, int, int]] = []
-    left, row, high = 0, 0, int(font.size * 1.6)
+    left, row = 0, 0
     for name in names:
         wide = int(font.getlength(name)) + high // 2
         left, row = (0, row + 1) if left and left + wide > picture.width else (left, row)
