@@ -134,7 +134,8 @@ class DenseModel(PreTrainedModel):
             options["interpolate_pos_encoding"] = True
         found = self.base_model(pixel_values, **options)
         if num_stages > 1:
-            return list(found.hidden_states[-num_stages:])
+            # in one layout, whether they were just computed or stored: convolutions round by layout
+            return [state.contiguous() for state in found.hidden_states[-num_stages:]]
         return [_as_map(found.last_hidden_state, pixel_values, self.config)]
 
 

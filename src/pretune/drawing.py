@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["boxes_picture", "mask_picture", "overlay_picture", "palette"]
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,9 @@ _COLOURS = (
 )
 _VEIL = 0.5
 
+_READABLE = 240
+"""Pixels of the shorter side that names of classes need."""
+
 
 def palette(num: int) -> list[tuple[int, int, int]]:
     """Colours of classes, repeated after twenty."""
@@ -27,7 +31,7 @@ def palette(num: int) -> list[tuple[int, int, int]]:
 def boxes_picture(
     pixels: NDArray[np.uint8], boxes: Sequence[Mapping[str, Any]], labels: Sequence[str], *, min_score: float = 0.0
 ) -> Image.Image:
-    """The image with its boxes, best on top, each in the colour of its class.
+    """The image with its boxes, best on top, each in the colour of its class; small images are enlarged.
 
     Args:
         pixels: Shape (height, width, 1 or 3).
@@ -36,6 +40,8 @@ def boxes_picture(
         min_score: Boxes with a lower score are left out.
     """
     picture = _image(pixels)
+    times = max(1, math.ceil(_READABLE / min(picture.size)))
+    picture = picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(picture)
     line = max(1, round(min(picture.size) / 200))
     font = ImageFont.load_default(size=max(10, min(picture.size) // 36))
@@ -43,7 +49,7 @@ def boxes_picture(
     for box in sorted(boxes, key=lambda b: b.get("score", 1.0)):
         if box.get("score", 1.0) < min_score:
             continue
-        left, top, width, height = box["box"]
+        left, top, width, height = (times * v for v in box["box"])
         colour = colours.get(box["label"], (0, 0, 0))
         draw.rectangle((left, top, left + max(0, width - 1), top + max(0, height - 1)), outline=colour, width=line)
         text = f"{box['label']} {box['score']:.2f}" if "score" in box else str(box["label"])
