@@ -93,3 +93,10 @@ def mask_folder(folder: Path, num: int, seed: int = 0) -> Path:
         picture.putpalette([(7 * k) % 256 for k in range(768)])
         picture.save(folder / "masks" / f"{i:03}.png")
     return folder
+
+
+def opened(path: Any) -> Image.Image:
+    """The picture in a file, which is closed again."""
+    with Image.open(path) as picture:
+        picture.load()
+        return picture.copy()

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 import pretune
-from planted_images import boxed, coco, voc
+from planted_images import boxed, coco, opened, voc
 from pretune import data
 from pretune.box_sources import things
 from pretune.errors import DataError
-from pretune.run import evaluate, predict
+from pretune.run import evaluate, explain, predict
 from pretune.tasks.detection import Detection
 
 RUN: dict[str, Any] = {
@@ -43,6 +43,9 @@ def run(files: Path) -> Path:
     """Trained for seconds on two dozen images."""
     found = pretune.finetune(str(files / "train.json"), out=str(files / "run"), valid_rate=0.2, budget="80steps", **RUN)
     assert found.metrics["map50"] > 0.5
+    card = (found.path / "model" / "README.md").read_text()
+    assert "pretune.load" in card
+    assert "AutoModel.from_pretrained" in card
     return found.path
 
 
@@ -59,7 +62,7 @@ def test_coco_and_voc_say_the_same(tmp_path: Path) -> None:
     for first, second, truth in zip(one, two, boxed(5), strict=True):
         labels = [[(t["label"], t["box"]) for t in task.read_label(r, "objects")] for r in (first, second)]
         assert labels[0] == labels[1] == [(o["label"], [float(v) for v in o["box"]]) for o in truth["objects"]]
-        assert Image.open(first["image"]).size == Image.open(second["image"]).size == (56, 40)
+        assert opened(first["image"]).size == opened(second["image"]).size == (56, 40)
 
 
 def test_images_without_objects_crowds_and_other_forms_of_objects_are_read(tmp_path: Path) -> None:
@@ -123,15 +126,15 @@ def test_prediction_writes_boxes_pictures_and_coco_results(run: Path, files: Pat
     assert sum(len(r["boxes"]) for r in rows) == len(results)
     assert {r["category_id"] for r in results} <= {2, 5}
     assert {r["image_id"] for r in results} == set(range(100, 108))
-    picture = np.asarray(Image.open(tmp_path / "000.png").convert("RGB"))
-    plain = np.asarray(Image.open(files / "test" / "000.png").resize(picture.shape[1::-1], 0))
+    picture = np.asarray(opened(tmp_path / "000.png").convert("RGB"))
+    plain = np.asarray(opened(files / "test" / "000.png").resize(picture.shape[1::-1], 0))
     assert (picture != plain).any()
 
 
 def test_boxes_are_those_of_images_of_any_size(run: Path, files: Path) -> None:
     """A larger copy of an image gives larger boxes, and a broken image gives an error in its place."""
     (files / "broken.png").write_bytes(b"nothing")
-    small = Image.open(files / "test" / "000.png")
+    small = opened(files / "test" / "000.png")
     big = small.resize((small.width * 6, small.height * 6), Image.Resampling.NEAREST)
     found = pretune.load(str(run)).predict([{"image": small}, {"image": str(files / "broken.png")}, {"image": big}])
     assert "broken.png" in found[1]["error"]
@@ -163,6 +166,19 @@ def test_a_box_is_explained_by_the_logit_at_its_centre(run: Path, files: Path) -
     left, top, width, height = (round(v) for v in box["box"])
     inside = change[max(0, top - 4) : top + height + 4, max(0, left - 4) : left + width + 4]
     assert inside.mean() > change.mean()
+
+
+def test_boxes_have_heat_maps(run: Path, files: Path) -> None:
+    record = [{"image": str(files / "test" / "000.png")}]
+    box = pretune.load(str(run)).predict(record)[0]["boxes"][0]
+    found = explain(str(run), record, explainer="occlusion", of="0", num_random=2)
+    assert [e.target.split()[0] for e in found] == [box["label"]]
+    assert found[0].answer == pytest.approx(box["score"], abs=1e-3)
+    row, column = np.unravel_index(np.argmax(found[0].scores), found[0].scores.shape)
+    assert abs(column - box["box"][0] - box["box"][2] / 2) < 12
+    assert abs(row - box["box"][1] - box["box"][3] / 2) < 12
+    red = explain(str(run), record, explainer="occlusion", of="red", num_random=0)
+    assert red[0].target == "red"
 
 
 def test_real_blood_cells_are_read(shared: Path) -> None:

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 import pretune
-from planted_images import NUMBERS, VOID, mask_folder, masked
+from planted_images import NUMBERS, VOID, mask_folder, masked, opened
 from pretune import data
 from pretune.errors import ConfigError, DataError
 from pretune.mask_sources import class_names_of, read_mask
-from pretune.run import evaluate, predict
+from pretune.run import evaluate, explain, predict
 from pretune.tasks.segmentation import Segmentation, decoded
 
 TASK = {"name": "segmentation", "ignore_index": VOID}
@@ -65,7 +65,7 @@ def test_folders_pair_images_with_masks_and_keep_class_numbers(files: Path) -> N
 
 
 def test_masks_in_memory_are_read(files: Path) -> None:
-    picture = Image.open(files / "data" / "train" / "masks" / "000.png")
+    picture = opened(files / "data" / "train" / "masks" / "000.png")
     assert picture.mode == "P"
     rows = [{"image": np.zeros((40, 56, 3), np.uint8), "mask": m} for m in (picture, np.asarray(picture))]
     found = read(Segmentation(), rows)
@@ -138,7 +138,7 @@ def test_prediction_writes_masks_at_the_size_of_each_image(run: Path, files: Pat
         assert mask.shape == (40, 56)
         assert sum(row["shares"].values()) == pytest.approx(1, abs=1e-4)
         assert (mask == truth["mask"]).mean() > 0.8
-    picture = Image.open(tmp_path / "000.png")
+    picture = opened(tmp_path / "000.png")
     assert picture.mode == "P"
     assert np.array_equal(np.asarray(picture), decoded(rows[0]["mask"]))
     assert (tmp_path / "000-overlay.png").is_file()
@@ -164,6 +164,15 @@ def test_a_segment_is_explained_by_its_mean_logit(run: Path, files: Path) -> Non
     torch.testing.assert_close(task.target(logits * 2, batch, of=segment), 2 * expected[None])
     with pytest.raises(ConfigError, match='no label "road"'):
         task.target(logits, batch, of="road")
+
+
+def test_segments_have_heat_maps(run: Path, files: Path) -> None:
+    record = [{"image": str(files / "data" / "test" / "images" / "000.png")}]
+    found = explain(str(run), record, explainer="occlusion", num_random=2)
+    assert [e.target for e in found] == ["0"]
+    assert 0.5 < found[0].answer <= 1
+    named = explain(str(run), record, explainer="occlusion", of="3", num_random=0)
+    assert named[0].target == "3"
 
 
 def test_real_roads_are_read(shared: Path) -> None:

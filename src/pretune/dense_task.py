@@ -138,7 +138,7 @@ class DenseTask(Task):
         zoom, stretch = _VIEWS.get(self.image.augmentation, (1.0, 1.0))
         return random_views(rng, self.canvas, len(examples), zoom=zoom, stretch=stretch, mirror=self.image.mirrors)
 
-    def inputs(self, examples: Sequence[Example], view: View | None, rng: np.random.Generator | None) -> Batch:
+    def pixels(self, examples: Sequence[Example], view: View | None, rng: np.random.Generator | None) -> Batch:
         """``pixel_values``, and ``sizes``: height and width of each image as it was given, shape (batch, 2)."""
         images = torch.from_numpy(np.stack([e["pixel_values"] for e in examples])).permute(0, 3, 1, 2)
         if view is not None and rng is not None and self.image.augmentation == "strong":

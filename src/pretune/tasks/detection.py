@@ -27,7 +27,7 @@ from pretune.dense import STRIDE
 from pretune.dense_task import DenseTask, picture_name
 from pretune.errors import ConfigError, DataError, did_you_mean
 from pretune.modalities.base import Batch, Example, Modality
-from pretune.tasks.base import Prediction
+from pretune.tasks.base import Prediction, Target
 
 _PRIOR = 0.01
 """Probability of an object at a place before training."""
@@ -64,6 +64,7 @@ class Detection(DenseTask):
     label_role: ClassVar[str] = "objects"
     roles: ClassVar[Mapping[str, Sequence[str]] | None] = {**data.IMAGE_COLUMNS, "image_id": ("image_id", "id")}
     primary: ClassVar[str] = "map"
+    no_target: ClassVar[str] = "No object was predicted here; name a class to see where it is most likely."
     purpose: ClassVar[str] = "Detection"
 
     def __init__(
@@ -162,7 +163,7 @@ class Detection(DenseTask):
     def collate(self, examples: Sequence[Example], rng: np.random.Generator | None = None) -> Batch:
         """Images; with labels ``boxes`` (batch, objects, 4) in canvas pixels and ``classes`` (batch, objects)."""
         view = self.view(examples, rng)
-        batch = self.inputs(examples, view, rng)
+        batch = self.pixels(examples, view, rng)
         if "boxes" in examples[0]:
             batch |= self._objects(examples, view)
         return batch | features.stack(examples, batch)
@@ -250,17 +251,34 @@ class Detection(DenseTask):
                 record; a class name; None for the most likely box.
         """
         heat = logits[:, : len(self.labels)]
-        number = self.class_of(of)
+        number = None if isinstance(of, Mapping) else self.class_of(of)
         if of is None or number is not None:
             return (heat if number is None else heat[:, [number]]).flatten(1).amax(1)
         if not isinstance(of, Mapping):
-            found = self.decode(logits[:1].detach(), batch, [])[0]["boxes"]
-            if int(of) >= len(found):
-                raise ConfigError(f"There is no box {of}: {len(found)} were predicted, counted from 0.")
-            of = found[int(of)]
+            of = self._numbered(self.decode(logits[:1].detach(), batch, [])[0]["boxes"], of)
         row, column = self._centre(of["box"], batch["sizes"][0].tolist(), heat.shape[-2:])
         near = heat[:, self._number(of["label"]), max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
         return near.flatten(1).amax(1)
+
+    def _numbered(self, boxes: Sequence[Mapping[str, Any]], of: Any) -> Mapping[str, Any]:
+        if not 0 <= int(of) < len(boxes):
+            raise ConfigError(f"There is no box {of}: {len(boxes)} were predicted, counted from 0.")
+        return boxes[int(of)]
+
+    def targets(self, prediction: Prediction, of: Any = None) -> list[Target]:
+        """Every box that would be drawn, the one with the number `of`, or the most likely place of the class `of`."""
+        boxes: list[Mapping[str, Any]] = [b for b in prediction["boxes"] if b["score"] >= _DRAWN]
+        if isinstance(of, Mapping):
+            boxes = [of]
+        elif of is not None and self.class_of(of) is not None:
+            return [Target(str(of), of)]
+        elif of is not None:
+            boxes = [self._numbered(prediction["boxes"], of)]
+        return [Target(f"{b['label']} at {', '.join(f'{v:.0f}' for v in b['box'])}", b) for b in boxes]
+
+    def answer(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
+        """Probability of a centre there, shape (batch,)."""
+        return self.target(logits, batch, of=of).sigmoid()
 
     def _centre(self, box: Sequence[float], size: Sequence[int], grid: Sequence[int]) -> tuple[int, int]:
         assert self.canvas is not None

@@ -26,7 +26,7 @@ from pretune.dense_task import DenseTask, picture_name
 from pretune.errors import ConfigError, DataError
 from pretune.mask_sources import class_names_of, mask_source, read_mask
 from pretune.modalities.base import Batch, Example, Modality
-from pretune.tasks.base import Prediction
+from pretune.tasks.base import Prediction, Target
 
 _IGNORED = 255
 """Class index of pixels that do not count, inside of examples and batches."""
@@ -163,7 +163,7 @@ class Segmentation(DenseTask):
     def collate(self, examples: Sequence[Example], rng: np.random.Generator | None = None) -> Batch:
         """Images; with labels ``masks`` (batch, height, width), 255 where nothing counts."""
         view = self.view(examples, rng)
-        batch = self.inputs(examples, view, rng)
+        batch = self.pixels(examples, view, rng)
         if "mask" in examples[0]:
             batch["masks"] = self._masks(examples, view)
         return batch | features.stack(examples, batch)
@@ -255,13 +255,31 @@ class Segmentation(DenseTask):
     def segment(self, logits: Tensor, of: Any = None) -> dict[str, Any]:
         """The segment of a class in the first record, for `target`: ``label`` and ``places`` (rows, columns)."""
         best = logits[0].argmax(0)
-        number = self.class_of(of)
-        if number is None:
-            number = int(best.flatten().mode().values) if of is None else int(of)
-        if not 0 <= number < len(self.labels):
-            raise ConfigError(f"There is no class {of}: there are {len(self.labels)}, counted from 0.")
+        number = int(best.flatten().mode().values) if of is None else self._named(of)
         places = best == number
         return {"label": self.labels[number], "places": places if places.any() else torch.ones_like(places)}
+
+    def _named(self, of: Any) -> int:
+        """The position of a class given by name or position."""
+        number = self.class_of(of)
+        number = int(of) if number is None else number
+        if not 0 <= number < len(self.labels):
+            raise ConfigError(f"There is no class {of}: there are {len(self.labels)}, counted from 0.")
+        return number
+
+    def targets(self, prediction: Prediction, of: Any = None) -> list[Target]:
+        """The segment of the class `of`, or of the class with the most pixels."""
+        assert self.canvas is not None
+        mask = decoded(prediction["mask"])
+        number = self._named(max(prediction["shares"], key=prediction["shares"].get) if of is None else of)
+        whole = self.canvas.fit_mask((mask == self.numbers[number]).astype(np.uint8), 0)
+        places = torch.from_numpy(whole[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE] > 0)
+        places = places if places.any() else torch.ones_like(places)
+        return [Target(self.labels[number], {"label": self.labels[number], "places": places})]
+
+    def answer(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
+        """Mean probability of the class over the segment, shape (batch,)."""
+        return self.target(logits.softmax(1), batch, of=of)
 
     @contextlib.contextmanager
     def writer(self, folder: Path) -> Iterator[Callable[[Mapping[str, Any], Prediction], None]]:
@@ -292,4 +310,5 @@ def _encoded(mask: NDArray[np.uint8]) -> str:
 
 def decoded(mask: str) -> NDArray[np.uint8]:
     """The class numbers of a predicted mask, shape (height, width)."""
-    return np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(mask))))
+    with PIL.Image.open(io.BytesIO(base64.b64decode(mask))) as picture:
+        return np.asarray(picture)
