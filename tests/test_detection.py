@@ -15,6 +15,7 @@ import pretune
 from planted_images import boxed, coco, opened, voc
 from pretune import data
 from pretune.box_sources import things
+from pretune.checks import check
 from pretune.errors import DataError
 from pretune.run import evaluate, explain, predict
 from pretune.tasks.detection import Detection
@@ -107,6 +108,19 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     (folder / "Annotations" / "001.xml").write_text("<annotation><object>")
     with pytest.raises(DataError, match=r"001\.xml, line 1: not valid XML"):
         read(Detection(), str(folder))
+
+
+def test_check_counts_objects_and_names_bad_ones(tmp_path: Path) -> None:
+    file = coco(tmp_path / "a", 4)
+    report = check(str(file), task="detection", modality="image")
+    assert report.status == 0
+    assert sum(report.facts["labels"].values()) == 8
+    content = json.loads(file.read_text())
+    content["annotations"][0]["bbox"][2] = 0
+    file.write_text(json.dumps(content))
+    report = check(str(file), task="detection", modality="image")
+    assert report.status == 2
+    assert "row 1: the box of object 1" in report.problems[0]
 
 
 def test_labels_that_cannot_be_learnt_or_are_unknown() -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 import pretune
 from planted_images import NUMBERS, VOID, mask_folder, masked, opened
 from pretune import data
+from pretune.checks import check
 from pretune.errors import ConfigError, DataError
 from pretune.mask_sources import class_names_of, read_mask
 from pretune.run import evaluate, explain, predict
@@ -62,6 +63,12 @@ def test_folders_pair_images_with_masks_and_keep_class_numbers(files: Path) -> N
     task.learn_labels([r["mask"] for r in found])
     assert task.numbers == sorted(NUMBERS.values())
     assert task.labels == ["0", "3", "7"]
+
+
+def test_check_counts_the_masks_that_have_a_class(files: Path) -> None:
+    report = check(str(files / "data:train"), task="segmentation", modality="image")
+    assert report.status == 0
+    assert report.facts["labels"]["0"] == report.facts["labels"][str(VOID)] == 24
 
 
 def test_masks_in_memory_are_read(files: Path) -> None:

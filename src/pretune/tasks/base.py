@@ -193,6 +193,15 @@ class Task(Objective):
         """The raw label of a record, normalised to what `labelled` and `metrics` take."""
         return record[column]
 
+    def classes_in(self, record: Mapping[str, Any]) -> list[str]:
+        """The classes that the label of a record names, once for each time, for `check`.
+
+        Raises:
+            DataError: A label that cannot be used.
+        """
+        label = record[self.label_role]
+        return [str(name) for name in label] if isinstance(label, list) else [str(label)]
+
     def setup(self, model: PreTrainedModel, modality: Modality) -> None:
         """Not used: a task builds its model with `setup_from`."""
         raise ConfigError(f"{self.name} is a task and needs labels: use finetune, not pretrain.")

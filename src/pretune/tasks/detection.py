@@ -106,6 +106,10 @@ class Detection(DenseTask):
             where = f"{record['_file']}, row {record['_row']}: " if record.get("_file") else ""
             raise DataError(f"{where}{error}") from error
 
+    def classes_in(self, record: Mapping[str, Any]) -> list[str]:
+        """The class of each object."""
+        return [t["label"] for t in self.read_label(record, self.label_role)]
+
     def learn_labels(self, labels: Sequence[Any]) -> None:
         """Learns the class names, and their numbers in the COCO file if they have some.
 

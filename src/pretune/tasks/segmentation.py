@@ -71,7 +71,7 @@ class Segmentation(DenseTask):
         if class_weights not in ("none", "balanced"):
             raise ConfigError(f'class_weights is "none" or "balanced", found "{class_weights}".')
         self.classes, self.ignore_index, self.class_weights = classes, ignore_index, class_weights
-        self._names = class_names_of(classes)
+        self._names: list[str] = []
         self.numbers: list[int] = []
         self._weights: Tensor | None = None
 
@@ -81,12 +81,17 @@ class Segmentation(DenseTask):
 
     # -- labels ------------------------------------------------------------------------------------------------------
 
+    def classes_in(self, record: Mapping[str, Any]) -> list[str]:
+        """The numbers of the classes that the mask has."""
+        return [str(n) for n in np.unique(read_mask(record[self.label_role]))]
+
     def learn_labels(self, labels: Sequence[Any]) -> None:
         """Learns which class numbers there are, and how common each is.
 
         Raises:
             DataError: Fewer than two classes, or a number that has no name.
         """
+        self._names = class_names_of(self.classes)
         counts = np.zeros(256, np.int64)
         for label in labels:
             counts += np.bincount(self._checked(label).ravel(), minlength=256)
