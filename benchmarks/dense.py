@@ -54,8 +54,9 @@ def run(options: argparse.Namespace, arm: str, source: str | None, seed: int) ->
     with tempfile.TemporaryDirectory(prefix="pretune-dense-") as folder:
         found = pretune.finetune(
             train, valid=valid, test=test, task=chosen["task"], out=f"{folder}/run", seed=seed, lr=options.lr,
-            modality={"name": "image", "image_size": options.image_size}, strategy=options.strategy if source else "full",
-            budget=f"{options.steps}steps", batch_size=8, num_validations=3, checkpoint_every="1h", **start,
+            modality={"name": "image", "image_size": options.image_size},
+            strategy=options.strategy if source else "full", budget=f"{options.steps}steps",
+            batch_size=8, num_validations=3, checkpoint_every="1h", **start,
         )  # fmt: skip
     scores = {k: v for k, v in found.metrics.items() if k.startswith("test_")}
     return scores | {"seconds": found.fitted.seconds if found.fitted else 0.0}
