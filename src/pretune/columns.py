@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["Columns"]
+__all__ = ["PICTURES", "Columns"]
 
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pretune.errors import DataError, did_you_mean
-from pretune.image_reading import packed
+from pretune.image_reading import packed, packed_mask
 
 _PAIRS = {
     "text_pair": "text",
@@ -23,7 +23,10 @@ _PAIRS = {
 
 _TEXTS = ("text", "text_pair")
 _WORDS = ("tokens", "tags")
-_PICTURES = ("image",)
+_OBJECTS = ("objects",)
+
+PICTURES = ("image", "mask")
+"""Roles whose values are pictures: paths, or their content."""
 
 
 class Columns:
@@ -119,7 +122,9 @@ class Columns:
         return None
 
     def _value(self, role: str, column: str, value: Any) -> Any:
-        value = packed(value) if role in _PICTURES else _plain(value)
+        value = _PACKING.get(role, _plain)(value)
+        if role in _OBJECTS and value == []:
+            return value  # an image may have none
         if _is_empty(value) or (role == "label" and str(value).lower() == "nan"):
             # a label column may be there and unused (predict); text may be empty in a corpus only
             if role in self._required and not self._empty:
@@ -138,6 +143,9 @@ class Columns:
         if role == "label" and not isinstance(value, str | int | float | list):
             raise ValueError(f'expected a label in column "{column}", found {_short(value)}.')
         return value
+
+
+_PACKING = {"image": packed, "mask": packed_mask}
 
 
 def _listed(present: Sequence[str]) -> str:

@@ -33,7 +33,7 @@ import numpy as np
 import pyarrow as pa
 
 from pretune import sources
-from pretune.columns import Columns
+from pretune.columns import PICTURES, Columns
 from pretune.errors import ConfigError, DataError
 from pretune.readers import Line, RowError, Table, lines
 from pretune.sources import Source
@@ -194,8 +194,8 @@ def _table_records(table: Table, wanted: Columns) -> Iterator[Record | RowError]
         except ValueError as bad:
             yield RowError(table.file, number, str(bad), table.unit)
         else:
-            if table.base is not None and isinstance(path := record.get("image"), str):
-                record["image"] = str(table.base / path)
+            if table.base is not None:
+                record |= {k: str(table.base / v) for k in PICTURES if isinstance(v := record.get(k), str)}
             yield {**record, "_file": table.file, "_row": number}
 
 

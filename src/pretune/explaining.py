@@ -81,7 +81,8 @@ def explain_records(
 def _examples(
     predictor: Predictor, records: Source, columns: Mapping[str, str]
 ) -> Iterator[tuple[Mapping[str, Any], Example]]:
-    for record, error in stream_records(records, roles=predictor.roles, columns=columns, required=predictor.required):
+    data = predictor.task.source(records)
+    for record, error in stream_records(data, roles=predictor.roles, columns=columns, required=predictor.required):
         if error is not None or record is None:
             raise error or ConfigError("A row has neither a record nor an error.")
         yield record, predictor.task.process([record])[0]

@@ -193,7 +193,7 @@ def _once(
         recipe,
         fitted,
         verb="finetune",
-        data=fingerprints(train=data, valid=valid, test=test),
+        data=fingerprints(train=method.source(data), valid=method.source(valid), test=method.source(test)),
         parent=from_,
         transfer=str(report),
         scratch=scratch,
@@ -234,7 +234,7 @@ def _records(
 
 def _read(data: Any, task: Task, source: Modality, columns: dict[str, str]) -> Dataset:
     roles = dict(task.roles or source.inputs) | {task.label_role: task.label_columns}
-    return data_io.read_records(data, roles=roles, columns=columns, required=task.required_roles(source))
+    return data_io.read_records(task.source(data), roles=roles, columns=columns, required=task.required_roles(source))
 
 
 def labelled(data: Any, task: Task, source: Modality, columns: dict[str, str]) -> Labelled:

@@ -9,7 +9,7 @@ import json
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from pretune.errors import DataError
 from pretune.image_decoding import ahead
 from pretune.image_reading import place_of, seen
 from pretune.label_checks import check_classes, check_values, number
-from pretune.registry import find
+from pretune.registry import build
 from pretune.sources import Source
 from pretune.tasks.base import Task
 
@@ -39,18 +39,24 @@ class _Images:
         self.bad: list[str] = []
         self.num_bad = 0
         self._numbers = task == "regression"
-        cls = None if task is None else cast("type[Task]", find("task", task))
-        self.labelled = cls is not None and cls.label_role == "label" and task in ("classification", "regression")
-        labels = {"label": cls.label_columns} if self.labelled and cls is not None else {}
+        self._task: Task | None = None if task is None else build("task", task)
+        self.labelled = self._task is not None and self._task.label_role == "label"
+        labels = {} if self._task is None else {self._task.label_role: self._task.label_columns}
         roles = {**IMAGE_COLUMNS, **labels}
+        source = source if self._task is None else self._task.source(source)
         rows = stream_records(source, roles=roles, columns=columns, required=tuple(roles))
         for looked in ahead(_look, rows):
             self._take(*looked)
 
     def _take(self, record: dict[str, Any], error: Exception | None, size: Any, mode: str, content: int) -> None:
-        label = record.get("label")
+        label, classes = record.get("label"), list[str]()
         if error is None and self._numbers and number(label) is None:
             error = RowError(record["_file"], record["_row"], f"expected a number as label, found {label!r}.")
+        elif error is None and self._task is not None and not self._numbers:
+            try:
+                classes = self._task.classes_in(record)
+            except DataError as bad:
+                error = bad
         if error is not None:
             self.num_bad += 1
             self.bad += [str(error)] if len(self.bad) < SHOWN else []
@@ -62,8 +68,7 @@ class _Images:
         self.files.append(f"{place_of(record['image'])} ({record['_file']}, row {record['_row']})")
         if self._numbers:
             self.values.append(number(label) or 0.0)
-        elif self.labelled:
-            self.counts.update(map(str, label) if isinstance(label, list) else [str(label)])
+        self.counts.update(classes)
         self.labels.append(hash(json.dumps(label, default=str)))
 
     def __len__(self) -> int:
@@ -123,12 +128,13 @@ def check_images(data: Source, task: str | None, test: Source | None, columns: M
     """Decodes every image once; see `pretune.checks.check`."""
     found = _Images(data, task, columns)
     facts, problems, warnings = found.facts(), found.problems(), _warnings(found)
-    if task is not None and not found.labelled:
-        warnings.append(f"The labels of {task} are not checked, only the images.")
     if task == "regression":
         problems += check_values(found.values, facts)
     elif found.labelled:
         problems += check_classes(found.counts, len(found), facts, warnings)
+    elif task is not None:
+        facts["classes"], facts["labels"] = len(found.counts), dict(found.counts.most_common())
+        problems += [] if found.counts else [f"No label names a class; {task} has nothing to learn from."]
     if test is not None:
         _check_test(found, _Images(test, task, columns), facts, problems, warnings)
     if not len(found):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["EXTENSIONS", "fitted", "packed", "picture", "pixels", "place_of", "seen"]
+__all__ = ["EXTENSIONS", "fitted", "packed", "packed_mask", "picture", "pixels", "place_of", "seen"]
 
 import io
 import struct
@@ -50,6 +50,11 @@ def packed(value: Picture) -> str | dict[str, Any] | None:
         return {"bytes": _array_bytes(value), "path": None}
     shape = f" of shape {value.shape}" if isinstance(value, np.ndarray) else ""
     raise ValueError(f"expected a path, an image or an array (height, width[, channels]), found {_sort(value)}{shape}.")
+
+
+def packed_mask(value: Any) -> str | dict[str, Any] | None:
+    """As `packed`, for a mask of class numbers: those of a palette image are kept, not their colours."""
+    return packed(np.asarray(value) if isinstance(value, Image.Image) else value)
 
 
 def _sort(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Predictor", "load"]
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -54,6 +55,7 @@ class Predictor:
         columns: Mapping[str, str] | None = None,
         batch_size: int = 64,
         chunk: int = CHUNK,
+        files: str | Path | None = None,
     ) -> Iterator[Prediction]:
         """Predicts records one after the other, in input order, in memory that does not grow with the input.
 
@@ -62,6 +64,7 @@ class Predictor:
             columns: Column of a role where the usual names do not fit, e.g. ``{"text": "review"}``.
             batch_size: Most records in one run of the model.
             chunk: Records that are sorted by length together.
+            files: A folder for what the task can also write: drawn boxes, masks.
 
         Yields:
             One JSON-able prediction a row; a row that cannot be used gives ``{"error", "row"}`` in its place.
@@ -69,9 +72,15 @@ class Predictor:
         Raises:
             DataError: The source as a whole cannot be used.
         """
-        rows = stream_records(source, roles=self.roles, columns=columns or {}, required=self.required)
-        while part := list(itertools.islice(rows, chunk)):
-            yield from self._predict_rows(part, batch_size)
+        data = self.task.source(source)
+        rows = stream_records(data, roles=self.roles, columns=columns or {}, required=self.required)
+        opened = contextlib.nullcontext() if files is None else self.task.writer(Path(files))
+        with opened as write:
+            while part := list(itertools.islice(rows, chunk)):
+                for (record, _), prediction in zip(part, self._predict_rows(part, batch_size), strict=True):
+                    if write is not None and record is not None and "error" not in prediction:
+                        write(record, prediction)
+                    yield prediction
 
     @property
     def roles(self) -> dict[str, Sequence[str]]:
@@ -159,7 +168,8 @@ def load(run: str | Path, *, precision: str | None = None) -> Predictor:
     model.set_attn_implementation(machine.attention_for(device))
     task.restore(model, modality)
     task.to(device)
-    numbers = machine.precision_for(device, precision) if len(model.config.id2label or {}) > 1 else "fp32"
+    rounded = task.exact_in_bf16 and len(model.config.id2label or {}) > 1
+    numbers = machine.precision_for(device, precision) if rounded else "fp32"
     return Predictor(task, path=path, precision=numbers)
 
 

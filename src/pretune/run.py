@@ -50,6 +50,7 @@ def predict(
     columns: Mapping[str, str] | None = None,
     batch_size: int = 64,
     precision: str | None = None,
+    files: str | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Predicts every record, in input order; a bad row gives an ``error`` in its place.
 
@@ -59,8 +60,9 @@ def predict(
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
         batch_size: Most records in one run of the model.
         precision: ``fp32`` or ``bf16`` (same labels); not given: bf16 where the hardware has it.
+        files: A folder for what the task can also write: drawn boxes and COCO results, masks and overlays.
     """
-    return load(run, precision=precision).stream(data, columns=columns, batch_size=batch_size)
+    return load(run, precision=precision).stream(data, columns=columns, batch_size=batch_size, files=files)
 
 
 def explain(
@@ -123,6 +125,7 @@ def predict_command(
     columns: Mapping[str, str] | None = None,
     batch_size: int = 64,
     precision: str | None = None,
+    files: str | None = None,
     out: str | None = None,
 ) -> int:
     """Predicts every record, one JSON line each, in input order.
@@ -133,10 +136,11 @@ def predict_command(
         columns: Column of each role, where the usual names do not fit.
         batch_size: Most records in one run of the model.
         precision: fp32 or bf16 (same labels); not given: bf16 where the hardware has it.
+        files: A folder for what the task can also write: drawn boxes and COCO results, masks and overlays.
         out: File to write instead of standard output.
     """
     failed = 0
-    rows = predict(run, data, columns=columns, batch_size=batch_size, precision=precision)
+    rows = predict(run, data, columns=columns, batch_size=batch_size, precision=precision, files=files)
     with _writing(out) as stream:
         for row in rows:
             failed += "error" in row

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["STDIN", "Hub", "Local", "Source", "dataset_table", "load_hub", "locate", "tables"]
+__all__ = ["STDIN", "Hub", "Layout", "Local", "Source", "dataset_table", "load_hub", "locate", "tables"]
 
 import itertools
 import os
@@ -80,6 +80,13 @@ class Local:
         inner = [f.relative_to(self.root).parts for f in self.files if f != self.root]
         plain = all(format_of(f) == "text" for f in self.files)
         return plain and all(len(p) > 1 for p in inner) and len({p[0] for p in inner}) > 1
+
+
+@dataclass(frozen=True)
+class Layout(Local):
+    """Files in a layout that a task knows (`Task.source`), with the tables that it made of them."""
+
+    made: tuple[Table, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -282,6 +289,8 @@ def tables(
         yield _stdin_table(medium)
     elif isinstance(source, str | Path):
         yield from _located_tables(locate(source, medium), labelled, conll, medium)
+    elif isinstance(source, Layout):
+        yield from source.made
     elif isinstance(source, datasets.Dataset):
         yield dataset_table(source, "the data set")
     elif isinstance(source, list | tuple):

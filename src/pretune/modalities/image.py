@@ -167,6 +167,11 @@ class Image(Modality):
         processor.save_pretrained(str(folder))
 
     @property
+    def mirrors(self) -> bool:
+        """Whether images may be mirrored in training, after `learn` or `load`."""
+        return self._mirrors
+
+    @property
     def num_channels(self) -> int:
         """1 or 3, after `learn` or `load`."""
         assert self.channels is not None, "learn or load the modality first"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 __all__ = ["BF16_MARGIN", "Prediction", "Target", "Task"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -58,8 +60,15 @@ class Task(Objective):
     no_target: ClassVar[str] = "Nothing was predicted here; name what should be explained."
     """What an explanation says when a prediction has no target."""
 
+    exact_in_bf16: ClassVar[bool] = True
+    """Whether `near_tie` finds the few records whose answer bfloat16 could change; if not, prediction is in float32."""
+
     model: PreTrainedModel
     modality: Modality
+
+    def source(self, given: Any) -> Any:
+        """The data that the user named; a task that knows a layout of files of its own gives a `sources.Layout`."""
+        return given
 
     def learn_labels(self, labels: Sequence[Any]) -> None:
         """Learns the label set from training labels; a loaded task has it from the model's config.
@@ -134,6 +143,23 @@ class Task(Objective):
         """Held-out metrics from predictions and raw labels; pure, so that it can be bootstrapped over records."""
         raise NotImplementedError
 
+    def rescored(
+        self, predictions: Sequence[Prediction], labels: Sequence[Any]
+    ) -> Callable[[Sequence[int]], dict[str, float]]:
+        """`metrics` of records drawn by index, with replacement, for the bootstrap.
+
+        A task whose records are costly to score does that once here, and only sums or sorts for each draw.
+        """
+        return lambda drawn: self.metrics([predictions[i] for i in drawn], [labels[i] for i in drawn])
+
+    def writer(self, folder: Path) -> AbstractContextManager[Callable[[Mapping[str, Any], Prediction], None]]:
+        """Opens what writes a record and its prediction as files: drawn boxes, masks.
+
+        Raises:
+            ConfigError: The task has no other form than the prediction itself.
+        """
+        raise ConfigError(f"{self.name} has no files to write beside its predictions; leave --files out.")
+
     def target(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
         """The scalar a record, shape (batch,), that an explanation differentiates; `of` names a class, entity, box."""
         raise NotImplementedError
@@ -166,6 +192,15 @@ class Task(Objective):
     def read_label(self, record: Mapping[str, Any], column: str) -> Any:
         """The raw label of a record, normalised to what `labelled` and `metrics` take."""
         return record[column]
+
+    def classes_in(self, record: Mapping[str, Any]) -> list[str]:
+        """The classes that the label of a record names, once for each time, for `check`.
+
+        Raises:
+            DataError: A label that cannot be used.
+        """
+        label = record[self.label_role]
+        return [str(name) for name in label] if isinstance(label, list) else [str(label)]
 
     def setup(self, model: PreTrainedModel, modality: Modality) -> None:
         """Not used: a task builds its model with `setup_from`."""
