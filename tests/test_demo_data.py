@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pretune import docstrings
+from pretune import demo_digits, docstrings
 from pretune.demo import DemoResult, render_demo, verdict
 from pretune.docstrings import docstring_corpus, docstring_task, harvest
 from pretune.errors import DataError
@@ -163,6 +163,37 @@ def test_page_is_self_contained_and_escaped(tmp_path: Path) -> None:
     assert not re.search(r"<script|<link|src=|url\((?!#)", page)
     assert "#010203" not in page  # every colour of the pictures follows the style sheet
     assert page.count("<svg") == 2
+
+
+def test_a_page_of_pictures_says_so(tmp_path: Path) -> None:
+    wording = {"items": "pictures", "documents": "drawings", "baseline": "Logistic regression", "short": "regression",
+               "seen": "pixels", "loss": "loss", "floor": "mean patches", "gained": "learnt shapes"}  # fmt: skip
+    example = {"label": "a", "predicted": "a", "probability": 0.9, "pictures": [("why", "data:image/png;base64,AA")]}
+    further = [("a gallery", "data:image/png;base64,BB")]
+    result = _result() | {"wording": wording, "example": example, "pictures": further}
+    result["curve"] = {"tokens": [1000, 2000], "loss": [8.0, 6.0], "floor": None}
+    page = render_demo(result, tmp_path / "demo.html").read_text(encoding="utf-8")
+    assert "held-out pictures" in page
+    assert "unlabelled drawings" in page
+    assert "Logistic regression" in page
+    assert "TF-IDF +" not in page
+    assert "base64,AA" in page
+    assert "base64,BB" in page
+    assert "million pixels seen" in page
+
+
+def test_digits_are_split_and_drawn_by_class(tmp_path: Path) -> None:
+    pool, (images, truth) = demo_digits._data(tmp_path)
+    assert len(pool[0]) + len(images) == 1797
+    assert images.dtype == np.uint8
+    assert images.max() == 255
+    assert not {x.tobytes() for x in pool[0]} & {x.tobytes() for x in images}
+    few, labels = demo_digits._few(*pool, 0)
+    assert np.bincount(labels).tolist() == [5] * 10
+    assert not np.array_equal(few, demo_digits._few(*pool, 1)[0])
+    rows, held = demo_digits._rows(few, labels), demo_digits._rows(images, truth)
+    found = demo_digits._logistic(rows, held, 0)
+    assert np.mean(np.array(found) == truth.astype(str)) > 0.7
 
 
 def test_verdict_says_whatever_wins() -> None:

@@ -16,6 +16,7 @@ _UNITS = {
     "h": ("seconds", 3600.0),
     "d": ("seconds", 86400.0),
     "tok": ("tokens", 1.0),
+    "images": ("tokens", 1.0),
     "epoch": ("epochs", 1.0),
     "epochs": ("epochs", 1.0),
     "step": ("steps", 1.0),
@@ -29,7 +30,7 @@ class Budget:
 
     Attributes:
         amount: How much, in `unit`.
-        unit: ``seconds``, ``steps``, ``tokens`` or ``epochs``.
+        unit: ``seconds``, ``steps``, ``tokens`` (for images: images) or ``epochs``.
     """
 
     amount: float
@@ -37,7 +38,7 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """Reads "20m", "1.5h", "2e8tok", "3epochs", "5000steps".
+        """Reads "20m", "1.5h", "2e8tok", "1e6images", "3epochs", "5000steps".
 
         Raises:
             ConfigError: Not a positive number followed by a unit.

@@ -5,96 +5,31 @@ from __future__ import annotations
 __all__ = ["CheckReport", "check"]
 
 import json
-import math
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from pretune import sources
+from pretune.check_report import SHOWN, CheckReport, quantiles
 from pretune.data import TEXT_COLUMNS, CorpusCounts, Documents, RowError, stream_records
 from pretune.errors import ConfigError
+from pretune.image_checks import check_images
+from pretune.label_checks import FEW, check_classes, check_values, number
+from pretune.modalities.base import Modality
 from pretune.registry import find
 from pretune.sources import Source
 from pretune.tag_checks import TagCheck
 from pretune.tasks.base import Task
 
-_SHOWN = 10
-_QUANTILES = {"least": 0.0, "5%": 0.05, "median": 0.5, "95%": 0.95, "most": 1.0}
-_DOMINANT = 0.9
-_FEW = 5
 _WORD = re.compile(r"\w+")
 _LONG_LINE = 40
 """Words: lines longer than this on average are whole paragraphs, not wrapped lines or sentences."""
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """What `check` found.
-
-    Attributes:
-        facts: Counts and lengths, JSON-able.
-        problems: What training would fail on or learn wrongly; one or more make the exit status 2.
-        warnings: What may be meant so.
-    """
-
-    facts: Mapping[str, Any]
-    problems: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def status(self) -> int:
-        """The exit status: 2 when there are problems, else 0."""
-        return 2 if self.problems else 0
-
-    def render(self, console: Console | None = None) -> None:
-        """Prints the facts as tables, then the warnings and problems."""
-        out = console or Console(highlight=False)
-        plain = {k: v for k, v in self.facts.items() if not isinstance(v, Mapping)}
-        lengths = {k: v for k, v in self.facts.items() if isinstance(v, Mapping) and "median" in v}
-        counted = {k: v for k, v in self.facts.items() if isinstance(v, Mapping) and k not in lengths}
-        out.print(_table(("", ""), [(k, _shown(v)) for k, v in plain.items()]))
-        if lengths:
-            rows = [(k, *map(_shown, v.values())) for k, v in lengths.items()]
-            out.print(_table(("length in", *_QUANTILES), rows))
-        for name, counts in counted.items():
-            out.print(_table((name, "rows", "share"), _shares(counts)))
-        for text in self.warnings:
-            out.print(f"[yellow]warning[/] {escape(text)}", soft_wrap=True)
-        for text in self.problems:
-            out.print(f"[red]problem[/] {escape(text)}", soft_wrap=True)
-        if not self.problems:
-            noted = f" Read the {len(self.warnings)} warning(s)." if self.warnings else ""
-            out.print(f"[green]No problems found.[/]{noted}")
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    table = Table(show_header=any(head), box=None, pad_edge=False)
-    for number, name in enumerate(head):
-        table.add_column(escape(name), justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    return table
-
-
-def _shares(counts: Mapping[str, int]) -> list[tuple[str, str, str]]:
-    total = sum(counts.values())
-    return [(str(k), f"{n:,}", f"{n / total:.1%}") for k, n in list(counts.items())[:50]]
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def check(
@@ -104,6 +39,7 @@ def check(
     test: Source | None = None,
     columns: Mapping[str, str] = {},
     boundary: str = "line",
+    modality: str = "text",
 ) -> CheckReport:
     """Reads all of the data once and says what is in it and what is wrong with it.
 
@@ -113,14 +49,19 @@ def check(
         test: Test data that must not share texts with `data`, and has only its labels.
         columns: The column of a role, where it has another than a usual name.
         boundary: For a corpus, what a document is in ``.txt`` files: ``line``, ``blank`` or ``file``.
+        modality: What the data is.
 
     Raises:
         ConfigError: An option that has no effect here.
         DataError: The data as a whole cannot be read: no such path, a column is missing.
     """
+    if task is None and test is not None:
+        raise ConfigError("--test is compared with labelled data; name its --task.")
+    if cast("type[Modality]", find("modality", modality)).kind == "pixels":
+        if boundary != "line":
+            raise ConfigError("--boundary is for text; leave it out.")
+        return check_images(data, task, test, columns)
     if task is None:
-        if test is not None:
-            raise ConfigError("--test is compared with labelled data; name its --task.")
         return _check_corpus(data, columns, boundary)
     if boundary != "line":
         raise ConfigError("--boundary is for a corpus without labels; leave it out or leave --task out.")
@@ -146,7 +87,7 @@ class _Texts:
 
     def reject(self, error: RowError) -> None:
         self.num_bad += 1
-        if len(self.bad) < _SHOWN:
+        if len(self.bad) < SHOWN:
             self.bad.append(str(error))
 
     def __len__(self) -> int:
@@ -158,8 +99,8 @@ class _Texts:
             "bad rows": self.num_bad,
             "exact duplicates": len(self) - exact,
             "near-duplicates (same words)": exact - normal,
-            "characters": _quantiles(self.characters),
-            "words": _quantiles(self.words),
+            "characters": quantiles(self.characters),
+            "words": quantiles(self.words),
         }
 
     def problems(self, what: str = "") -> list[str]:
@@ -178,13 +119,6 @@ class _Texts:
 
 def _np(values: Any) -> NDArray[np.int64]:
     return np.frombuffer(values, dtype=np.int64) if len(values) else np.zeros(0, np.int64)
-
-
-def _quantiles(values: Any) -> dict[str, float]:
-    if not len(values):
-        return {}
-    found = np.quantile(_np(values), list(_QUANTILES.values()))
-    return {name: round(float(v)) for name, v in zip(_QUANTILES, found, strict=True)}
 
 
 class _Labelled(_Texts):
@@ -211,11 +145,11 @@ class _Labelled(_Texts):
     def _take(self, record: dict[str, Any]) -> RowError | None:
         label, file, row = record[self._role], record["_file"], record["_row"]
         if self._numbers:
-            number = _number(label)
-            if number is None:
+            value = number(label)
+            if value is None:
                 reason = f"expected a number as label, found {label!r}; name its column with --label_column."
                 return RowError(file, row, reason)
-            self.values.append(number)
+            self.values.append(value)
         elif self._role == "tags":
             self.tags.see(label, f"{file}, row {row}")
         else:
@@ -235,14 +169,6 @@ class _Labelled(_Texts):
         return set(self.tags.tags) if plain else set(self.tags.entities)
 
 
-def _number(label: Any) -> float | None:
-    try:
-        value = float(label)
-    except (TypeError, ValueError):
-        return None
-    return value if math.isfinite(value) else None
-
-
 def _check_labelled(data: Source, task: str, test: Source | None, columns: Mapping[str, str]) -> CheckReport:
     found = _Labelled(data, task, columns)
     facts: dict[str, Any] = {"rows": len(found), **found.facts()}
@@ -252,14 +178,14 @@ def _check_labelled(data: Source, task: str, test: Source | None, columns: Mappi
     if conflicting.any():
         warnings.append(_conflict_warning(found, conflicting))
     if found.values or task == "regression":
-        problems += _check_values(found, facts)
+        problems += check_values(found.values, facts)
     elif found.tags.tags:
         facts["tag scheme"] = found.tags.scheme
         facts["tags"] = dict(found.tags.tags.most_common())
         facts["entities"] = dict(found.tags.entities.most_common())
         problems += found.tags.problems()
     else:
-        problems += _check_classes(found, facts, warnings)
+        problems += check_classes(found.counts, len(found), facts, warnings)
     if test is not None:
         _check_test(found, _Labelled(test, task, columns), facts, problems, warnings)
     return CheckReport({k: v for k, v in facts.items() if v != {}}, tuple(problems), tuple(warnings))
@@ -280,42 +206,9 @@ def _duplicate_warnings(found: _Texts) -> list[str]:
 
 
 def _conflict_warning(found: _Labelled, conflicting: NDArray[np.bool_]) -> str:
-    places = [found.places[i] for i in np.flatnonzero(conflicting)[:_SHOWN]]
+    places = [found.places[i] for i in np.flatnonzero(conflicting)[:SHOWN]]
     listed = "".join(f"\n  {file}, row {row}" for file, row in places)
     return f"{int(conflicting.sum()):,} rows have the same text as another with a different label:{listed}"
-
-
-def _check_values(found: _Labelled, facts: dict[str, Any]) -> list[str]:
-    if not found.values:
-        return ["There is no row with a usable number."]
-    values = np.array(found.values)
-    facts["label mean"], facts["label standard deviation"] = float(values.mean()), float(values.std())
-    facts["least label"], facts["greatest label"] = float(values.min()), float(values.max())
-    same = values.min() == values.max()
-    return [f"All labels are {values[0]:g}; nothing can be learnt from one value."] if same else []
-
-
-def _check_classes(found: _Labelled, facts: dict[str, Any], warnings: list[str]) -> list[str]:
-    counts = found.counts
-    facts["classes"], facts["labels"] = len(counts), dict(counts.most_common())
-    if len(counts) < 2:
-        only = next(iter(counts), None)
-        return [f"All rows have the label {only!r}; a task needs two." if counts else "No row is usable."]
-    top, most = counts.most_common(1)[0]
-    if most > _DOMINANT * len(found):
-        warnings.append(f'{most / len(found):.1%} of the rows are "{top}": accuracy alone says little.')
-    rare = [f"{label} ({n})" for label, n in counts.items() if n < _FEW]
-    if rare:
-        warnings.append(f"{len(rare)} classes have fewer than {_FEW} rows: {', '.join(rare[:_SHOWN])}.")
-    spellings: dict[str, list[str]] = {}
-    for label in counts:
-        spellings.setdefault(" ".join(label.casefold().split()), []).append(label)
-    for same in spellings.values():
-        if len(same) > 1:
-            warnings.append(f"Labels that differ only by case or spaces count as different: {same}.")
-    if len(counts) > len(found) / 2:
-        warnings.append(f"{len(counts):,} labels for {len(found):,} rows: is this column the label?")
-    return []
 
 
 def _check_test(
@@ -333,7 +226,7 @@ def _check_test(
         )
     unknown = sorted(test.known() - train.known())
     if unknown:
-        problems.append(f"Test data has labels that training data has not: {', '.join(unknown[:_SHOWN])}.")
+        problems.append(f"Test data has labels that training data has not: {', '.join(unknown[:SHOWN])}.")
     if test.tags.tags:
         problems += [f"In test data: {text}" for text in test.tags.problems()]
 
@@ -365,9 +258,9 @@ def _check_corpus(data: Source, columns: Mapping[str, str], boundary: str) -> Ch
 
 
 def _ignored(data: Source) -> dict[str, Any]:
-    found = sources.locate(data) if isinstance(data, str | Path) else None
+    found = sources.locate(data, "text") if isinstance(data, str | Path) else None
     names = [str(f.relative_to(f.parent)) for f in found.ignored] if isinstance(found, sources.Local) else []
-    return {"files of other formats, not read": ", ".join(names[:_SHOWN])} if names else {}
+    return {"files of other formats, not read": ", ".join(names[:SHOWN])} if names else {}
 
 
 def _suited(counts: CorpusCounts, num_words: int) -> str:
@@ -377,4 +270,4 @@ def _suited(counts: CorpusCounts, num_words: int) -> str:
         return "line"
     if counts.num_blocks > counts.num_files and num_texts >= 1.5 * counts.num_blocks:
         return "blank"
-    return "file" if counts.num_files >= _FEW and num_texts >= 2 * counts.num_files else "line"
+    return "file" if counts.num_files >= FEW and num_texts >= 2 * counts.num_files else "line"

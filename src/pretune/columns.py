@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["Columns", "check_roles"]
+__all__ = ["PICTURES", "Columns", "check_roles"]
 
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pretune.errors import ConfigError, DataError, did_you_mean
+from pretune.image_reading import packed, packed_mask
 
 _PAIRS = {
     "text_pair": "text",
@@ -22,6 +23,10 @@ _PAIRS = {
 
 _TEXTS = ("text", "text_pair")
 _WORDS = ("tokens", "tags")
+_OBJECTS = ("objects",)
+
+PICTURES = ("image", "mask")
+"""Roles whose values are pictures: paths, or their content."""
 
 
 def check_roles(columns: Mapping[str, str] | None, roles: Collection[str]) -> None:
@@ -129,7 +134,9 @@ class Columns:
         return None
 
     def _value(self, role: str, column: str, value: Any) -> Any:
-        value = _plain(value)
+        value = _PACKING.get(role, _plain)(value)
+        if role in _OBJECTS and value == []:
+            return value  # an image may have none
         if _is_empty(value) or (role == "label" and str(value).lower() == "nan"):
             # a label column may be there and unused (predict); text may be empty in a corpus only
             if role in self._required and not self._empty:
@@ -148,6 +155,9 @@ class Columns:
         if role == "label" and not isinstance(value, str | int | float | list):
             raise ValueError(f'expected a label in column "{column}", found {_short(value)}.')
         return value
+
+
+_PACKING = {"image": packed, "mask": packed_mask}
 
 
 def _listed(present: Sequence[str]) -> str:

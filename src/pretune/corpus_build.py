@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["MAX_VALID_RATE", "VERSION", "Encode", "Plan", "build"]
+__all__ = ["MAX_VALID_RATE", "VERSION", "Encode", "Plan", "build", "building"]
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -89,15 +90,22 @@ def build(plan: Plan, folder: Path, key: str) -> None:
     Raises:
         DataError: No documents, none with a token, or too few to hold one out.
     """
+    with building(folder) as temporary:
+        num_empty = _write_splits(plan, temporary)
+        meta = {"key": key, "special": plan.special, "vocab_size": plan.vocab_size}
+        meta |= {"sentences": plan.sentences, "num_empty": num_empty}
+        (temporary / "meta.json").write_text(json.dumps(meta))
+
+
+@contextlib.contextmanager
+def building(folder: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `folder` when the block ends, meta.json and all, or is removed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(folder.parent)
     owner = f".building-{socket.gethostname()}-{os.getpid()}-"
     temporary = Path(tempfile.mkdtemp(prefix=owner, dir=folder.parent))
     try:
-        num_empty = _write_splits(plan, temporary)
-        meta = {"key": key, "special": plan.special, "vocab_size": plan.vocab_size}
-        meta |= {"sentences": plan.sentences, "num_empty": num_empty}
-        (temporary / "meta.json").write_text(json.dumps(meta))
+        yield temporary
         temporary.chmod(0o755)
         _publish(temporary, folder)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "IMAGE_COLUMNS",
     "LABEL_COLUMNS",
     "ROLES",
     "TAG_COLUMNS",
@@ -28,10 +29,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import datasets
+import numpy as np
 import pyarrow as pa
 
 from pretune import sources
-from pretune.columns import Columns
+from pretune.columns import PICTURES, Columns
 from pretune.errors import ConfigError, DataError
 from pretune.readers import Line, RowError, Table, lines
 from pretune.sources import Source
@@ -47,6 +49,11 @@ TEXT_COLUMNS: Mapping[str, Sequence[str]] = {
     "text_pair": ("text_pair", "sentence2", "hypothesis", "question2", "text2", "text_b"),
 }
 """Usual column names of one text or a pair, best first."""
+
+IMAGE_COLUMNS: Mapping[str, Sequence[str]] = {
+    "image": ("image", "path", "file", "file_name", "filename", "image_path", "img"),
+}
+"""Usual names of the column of images: paths, or their content."""
 
 LABEL_COLUMNS = (
     *("label", "labels", "class", "category", "target", "sentiment", "score"),
@@ -160,7 +167,8 @@ def _records(
     found = False
     kinds: dict[str, tuple[str, Record]] = {}
     conll = "tags" in roles or ("tokens" in roles and "text" not in roles)
-    for table in sources.tables(source, labelled="label" in roles, conll=conll):
+    medium = "image" if "image" in roles else "text"
+    for table in sources.tables(source, labelled="label" in roles, conll=conll, medium=medium):
         for item in _table_records(table, Columns(roles, columns, required)):
             found = True
             yield item if isinstance(item, RowError) else _other_kind(item, kinds) or item
@@ -186,6 +194,8 @@ def _table_records(table: Table, wanted: Columns) -> Iterator[Record | RowError]
         except ValueError as bad:
             yield RowError(table.file, number, str(bad), table.unit)
         else:
+            if table.base is not None:
+                record |= {k: str(table.base / v) for k in PICTURES if isinstance(v := record.get(k), str)}
             yield {**record, "_file": table.file, "_row": number}
 
 
@@ -333,8 +343,18 @@ def fingerprint(source: Source) -> str:
     if isinstance(found, sources.Hub):
         digest.update(sources.load_hub(found)._fingerprint.encode())
         return digest.hexdigest()
-    for table in sources.tables(found):
+    for table in sources.tables(found, medium=None):
         digest.update(json.dumps(table.columns).encode())
         for _, row in table.rows(None):
-            digest.update(json.dumps(str(row) if isinstance(row, RowError) else row, default=str).encode())
+            digest.update(json.dumps(str(row) if isinstance(row, RowError) else row, default=_content).encode())
     return digest.hexdigest()
+
+
+def _content(value: Any) -> str:
+    """What JSON cannot hold, as text; of arrays and pictures a hash, as their text is shortened."""
+    if isinstance(value, bytes | bytearray):
+        return hashlib.blake2b(value, digest_size=16).hexdigest()
+    if isinstance(value, np.ndarray) or hasattr(value, "convert"):
+        array = np.asarray(value)
+        return f"{array.dtype} {array.shape} {_content(array.tobytes())}"
+    return str(value)

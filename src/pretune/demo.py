@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["Cost", "Curve", "Data", "DemoResult", "Example", "System", "render_demo", "verdict"]
+__all__ = ["Cost", "Curve", "Data", "DemoResult", "Example", "System", "Wording", "render_demo", "verdict"]
 
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from jinja2 import Environment, PackageLoader
@@ -27,14 +27,46 @@ _STYLE = {
 _INK, _SOFT, _LINE, _BLUE = _STYLE
 
 
+class Wording(TypedDict):
+    """What the page calls things; see `_TEXT` for an example."""
+
+    items: str
+    """What is classified, in the plural."""
+    documents: str
+    """What the unlabelled data is made of, in the plural."""
+    baseline: str
+    """The classical method in full."""
+    short: str
+    """And in short."""
+    seen: str
+    """What pre-training counts, in the plural."""
+    loss: str
+    floor: str
+    """Who reaches the floor of the loss."""
+    gained: str
+    """What a loss below the floor shows."""
+
+
+_TEXT: Wording = {
+    "items": "texts",
+    "documents": "documents",
+    "baseline": "TF-IDF + logistic regression",
+    "short": "TF-IDF",
+    "seen": "tokens",
+    "loss": "loss, nats a masked token",
+    "floor": "word frequencies alone",
+    "gained": "learnt from context",
+}
+
+
 class Data(TypedDict):
     """The data card."""
 
     num_documents: int
-    """Documents of the unlabelled corpus."""
+    """Documents (or pictures) of the unlabelled corpus."""
     corpus_bytes: int
     num_train: int
-    """Labelled texts, all classes together."""
+    """Labelled records, all classes together."""
     num_test: int
     held_out: str
     """One sentence: how the test texts were kept apart."""
@@ -56,12 +88,12 @@ class Cost(TypedDict):
 
 
 class Curve(TypedDict):
-    """The pre-training loss, nats a masked token."""
+    """The pre-training loss."""
 
     tokens: list[int]
     loss: list[float]
-    floor: float
-    """Unigram entropy of the corpus: what word frequencies alone reach."""
+    floor: float | None
+    """What something that has hardly learnt reaches: for text the unigram entropy of the corpus."""
 
 
 class System(TypedDict):
@@ -78,9 +110,11 @@ class Example(TypedDict):
     label: str
     predicted: str
     probability: float
-    words: list[str]
-    scores: list[float]
+    words: NotRequired[list[str]]
+    scores: NotRequired[list[float]]
     """One a word; positive speaks for the prediction."""
+    pictures: NotRequired[list[tuple[str, str]]]
+    """What each shows, and its ``data:`` address."""
 
 
 class DemoResult(TypedDict):
@@ -103,9 +137,15 @@ class DemoResult(TypedDict):
     confusion: list[list[int]]
     """Test texts by true and predicted label of `own`, shape (labels, labels), all seeds together."""
     example: Example
+    wording: NotRequired[Wording]
+    """Not given: that of texts."""
+    pictures: NotRequired[list[tuple[str, str]]]
+    """Further pictures: what each shows, and its ``data:`` address."""
 
 
-def verdict(own: ArrayLike, scratch: ArrayLike, baseline: ArrayLike) -> str:
+def verdict(
+    own: ArrayLike, scratch: ArrayLike, baseline: ArrayLike, *, classical: str = "TF-IDF + logistic regression"
+) -> str:
     """Says plainly whether pre-training was worth it.
 
     Differences have 95% paired bootstrap intervals over test texts, of accuracies averaged over seeds; one
@@ -114,26 +154,27 @@ def verdict(own: ArrayLike, scratch: ArrayLike, baseline: ArrayLike) -> str:
     Args:
         own: Whether each test text was right (1 or 0), shape (seeds, texts) or (texts,): pre-trained here.
         scratch: The same for the same model without pre-training.
-        baseline: The same for TF-IDF + logistic regression.
+        baseline: The same for the classical method.
+        classical: Its name.
 
     Raises:
         DataError: The three do not have the same texts.
     """
-    ours, theirs, classical = _per_text(own), _per_text(scratch), _per_text(baseline)
-    gain, margin = paired_difference(ours, theirs), paired_difference(ours, classical)
+    ours, theirs, simple = _per_text(own), _per_text(scratch), _per_text(baseline)
+    gain, margin = paired_difference(ours, theirs), paired_difference(ours, simple)
     first = {
         1: "Pre-training paid",
         0: "Pre-training made no clear difference",
         -1: "Pre-training hurt",
     }[_sign(gain)]
     second = {
-        1: f"It {'also ' if _sign(gain) > 0 else ''}beats TF-IDF + logistic regression",
-        0: "TF-IDF + logistic regression, which takes seconds, is as good within the interval",
-        -1: "TF-IDF + logistic regression, which takes seconds, does better",
+        1: f"It {'also ' if _sign(gain) > 0 else ''}beats {classical}",
+        0: f"{classical}, which takes seconds, is as good within the interval",
+        -1: f"{classical}, which takes seconds, does better",
     }[_sign(margin)]
     return (
         f"{first}: {_percent(ours)} right against {_percent(theirs)} from scratch ({_points(gain)}). "
-        f"{second}: {_percent(classical)} ({_points(margin)})."
+        f"{second}: {_percent(simple)} ({_points(margin)})."
     )
 
 
@@ -153,15 +194,17 @@ def render_demo(result: DemoResult, out: Path) -> Path:
     systems = [result["own"], result["scratch"], result["baseline"]]
     correct = [s["correct"] for s in systems]
     environment = Environment(loader=PackageLoader("pretune"), autoescape=True, trim_blocks=True)
+    wording = result.get("wording", _TEXT)
     page = environment.get_template("demo.html.j2").render(
         r=result,
-        verdict=verdict(*correct),
+        w=wording,
+        verdict=verdict(*correct, classical=wording["baseline"]),
         accuracies=[(s["name"], bootstrap(_per_text(s["correct"]))) for s in systems],
         num_seeds=len(result["own"]["correct"]),
-        accuracy_picture=_accuracy_picture(systems, len(result["labels"])),
-        loss_picture=_loss_picture(result["curve"]),
+        accuracy_picture=_accuracy_picture(systems, len(result["labels"]), wording["items"]),
+        loss_picture=_loss_picture(result["curve"], wording),
         recalls=_recalls(result["confusion"]),
-        strengths=_strengths(result["example"]["scores"]),
+        strengths=_strengths(result["example"].get("scores", [])),
         worth=_sign(paired_difference(_per_text(correct[0]), _per_text(correct[1]))),
     )
     write_text(out, page)
@@ -201,7 +244,7 @@ def _strengths(scores: Sequence[float]) -> list[float]:
     return [s / most for s in scores]
 
 
-def _accuracy_picture(systems: Sequence[System], num_labels: int) -> str:
+def _accuracy_picture(systems: Sequence[System], num_labels: int, items: str) -> str:
     """Dots with whiskers for the systems, small dots for seeds, and a line at chance."""
     figure, axes = _figure(2.1)
     for row, system in enumerate(reversed(systems)):
@@ -220,31 +263,32 @@ def _accuracy_picture(systems: Sequence[System], num_labels: int) -> str:
     axes.set_yticks(range(len(systems)), [s["name"] for s in reversed(systems)])
     axes.set_ylim(-0.6, len(systems) - 0.4)
     axes.set_xlim(left=0)
-    axes.set_xlabel("test texts right, %")
+    axes.set_xlabel(f"test {items} right, %")
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     return _svg(figure, "Accuracy of each system with its interval")
 
 
-def _loss_picture(curve: Curve) -> str:
-    """Loss by tokens seen, with the unigram entropy as a line."""
+def _loss_picture(curve: Curve, wording: Wording) -> str:
+    """Loss by what was seen, with the floor as a line."""
     figure, axes = _figure(2.4)
     axes.plot(np.asarray(curve["tokens"]) / 1e6, curve["loss"], color=_BLUE, linewidth=1.8)
-    axes.axhline(curve["floor"], color=_SOFT, linewidth=1, linestyle=(0, (2, 2)))
-    axes.annotate(
-        f"word frequencies alone: {curve['floor']:.2f}",
-        (0.99, curve["floor"]),
-        (0, 3),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        color=_SOFT,
-        fontsize=8,
-        ha="right",
-    )
-    axes.set_xlabel("million tokens seen")
-    axes.set_ylabel("loss, nats a masked token")
+    if (floor := curve["floor"]) is not None:
+        axes.axhline(floor, color=_SOFT, linewidth=1, linestyle=(0, (2, 2)))
+        axes.annotate(
+            f"{wording['floor']}: {floor:.2f}",
+            (0.99, floor),
+            (0, 3),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            color=_SOFT,
+            fontsize=8,
+            ha="right",
+        )
+    axes.set_xlabel(f"million {wording['seen']} seen")
+    axes.set_ylabel(wording["loss"])
     axes.set_xlim(left=0)
-    return _svg(figure, "Pre-training loss by tokens seen")
+    return _svg(figure, f"Pre-training loss by {wording['seen']} seen")
 
 
 def _figure(height: float) -> tuple[Any, Any]:

@@ -7,7 +7,6 @@ __all__ = ["run"]
 import gzip
 import json
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,14 @@ import numpy as np
 import torch
 
 from pretune import baselines, machine
-from pretune.demo import DemoResult, System, render_demo, verdict
+from pretune.demo import DemoResult, render_demo, verdict
+from pretune.demo_comparison import Part, compare, confusion, curve, median_seconds, system
 from pretune.docstrings import docstring_corpus, docstring_task
 from pretune.explaining import explain_records
-from pretune.finetuning import finetune
 from pretune.predicting import Predictor, load
 from pretune.pretraining import RunResult, cache_folder, pretrain
 from pretune.progress import say
+from pretune.word_explanation import WordExplanation
 
 _FINETUNE_STEPS = "250steps"
 
@@ -56,35 +56,27 @@ def run(*, out: Path, budget: str = "60s", seed: int = 0, seeds: int = 3) -> Pat
     return page
 
 
-def _compare(out: Path, own: Path, train: Path, test: Path, seed: int) -> dict[str, Any]:
-    """One seed: both fine-tuned models and the baseline on the same labels, scored on the same test texts."""
-    rows, held = _rows(train), _rows(test)
-    truth = [r["label"] for r in held]
-    found: dict[str, Any] = {"train": rows, "test": held}
-    for name in ("own", "scratch"):
-        folder = str(out / f"{name}-{seed}")
-        scratch, start = name == "scratch", time.monotonic()
-        finetune(train, out=folder, from_=str(own), scratch=scratch, budget=_FINETUNE_STEPS, valid_rate=0.0, seed=seed)
-        seconds = time.monotonic() - start
-        predictions = load(folder).predict([{"text": r["text"]} for r in held])
-        found[name] = _scored([p["label"] for p in predictions], truth, seconds)
-    start = time.monotonic()
+def _compare(out: Path, own: Path, train: Path, test: Path, seed: int) -> Part:
+    return compare(
+        out,
+        own,
+        seed,
+        train=train,
+        rows=_rows(train),
+        held=_rows(test),
+        role="text",
+        items="texts",
+        baseline=_tfidf,
+        budget=_FINETUNE_STEPS,
+    )
+
+
+def _tfidf(rows: Sequence[dict[str, Any]], held: Sequence[dict[str, Any]], seed: int) -> list[str]:
     texts, labels = [r["text"] for r in rows], [r["label"] for r in rows]
-    classical = baselines.tfidf_logistic(texts, labels, [r["text"] for r in held], seed)
-    found["baseline"] = _scored([p["label"] for p in classical], truth, time.monotonic() - start)
-    for name in ("own", "scratch", "baseline"):
-        say(f"   {name:<9} {100 * np.mean(found[name]['right']):.1f} % right of {len(truth)} held-out texts")
-    return found
+    return [p["label"] for p in baselines.tfidf_logistic(texts, labels, [r["text"] for r in held], seed)]
 
 
-def _scored(predicted: Sequence[str], truth: Sequence[str], seconds: float) -> dict[str, Any]:
-    right = [p == t for p, t in zip(predicted, truth, strict=True)]
-    return {"labels": list(predicted), "right": right, "seconds": seconds}
-
-
-def _page(
-    out: Path, own: RunResult, corpus: Path, budget: str, seed: int, seeds: int, parts: list[dict[str, Any]]
-) -> Path:
+def _page(out: Path, own: RunResult, corpus: Path, budget: str, seed: int, seeds: int, parts: list[Part]) -> Path:
     first = parts[0]
     labels = sorted({r["label"] for r in first["test"]})
     predictor = load(out / f"own-{seed}")
@@ -114,41 +106,24 @@ def _page(
             "num_parameters": sum(p.numel() for p in predictor.task.model.parameters()),
             "num_tokens": facts["tokens"],
             "pretrain_seconds": facts["seconds"],
-            "finetune_seconds": float(np.median([p["own"]["seconds"] for p in parts])),
-            "baseline_seconds": float(np.median([p["baseline"]["seconds"] for p in parts])),
+            "finetune_seconds": median_seconds("own", parts),
+            "baseline_seconds": median_seconds("baseline", parts),
         },
-        "curve": _curve(own.path, facts["floor"]),
-        "own": _system("own pre-training", "own", parts),
-        "scratch": _system("from scratch", "scratch", parts),
-        "baseline": _system("TF-IDF + logistic regression", "baseline", parts),
-        "confusion": _confusion(labels, parts),
+        "curve": curve(own.path, facts["floor"]),
+        "own": system("own pre-training", "own", parts),
+        "scratch": system("from scratch", "scratch", parts),
+        "baseline": system("TF-IDF + logistic regression", "baseline", parts),
+        "confusion": confusion(labels, parts),
         "example": _example(predictor, first),
     }  # fmt: skip
     return render_demo(result, out / "report.html")
-
-
-def _system(title: str, name: str, parts: Sequence[dict[str, Any]]) -> System:
-    return {"name": title, "correct": [p[name]["right"] for p in parts]}
-
-
-def _curve(run: Path, floor: float) -> Any:
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    seen = [(r["tokens"], r["loss"]) for r in rows if "loss" in r]
-    return {"tokens": [t for t, _ in seen], "loss": [loss for _, loss in seen], "floor": floor}
-
-
-def _confusion(labels: Sequence[str], parts: Sequence[dict[str, Any]]) -> list[list[int]]:
-    table = np.zeros((len(labels), len(labels)), dtype=int)
-    for part in parts:
-        for row, predicted in zip(part["test"], part["own"]["labels"], strict=True):
-            table[labels.index(row["label"]), labels.index(predicted)] += 1
-    return table.tolist()
 
 
 def _example(predictor: Predictor, part: dict[str, Any]) -> Any:
     """Explains the first test text that the model gets right, or the first one."""
     at = next((i for i, right in enumerate(part["own"]["right"]) if right), 0)
     found = explain_records(predictor, [{"text": part["test"][at]["text"]}])[0]
+    assert isinstance(found, WordExplanation)
     say(found.heading)
     return {
         "label": part["test"][at]["label"],

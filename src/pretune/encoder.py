@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Source", "TransferReport", "blocks", "depths", "make", "num_layers", "quiet", "read_config"]
+__all__ = ["Source", "TransferReport", "blocks", "depths", "make", "num_layers", "quiet", "read_config", "width"]
 
 import contextlib
 import logging
@@ -159,19 +159,29 @@ def _tensor_names(model: nn.Module) -> list[str]:
 
 
 def blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """The longest list of layers inside the base model: the encoder's blocks."""
+    """The encoder's blocks: the longest list of modules in the base model that is in no other such list.
+
+    Of convolutional encoders these are the stages.
+    """
     base = getattr(model, "base_model", model)
     prefix = next((n for n, m in model.named_modules() if m is base), "")
-    lists = [(n, m) for n, m in base.named_modules() if isinstance(m, nn.ModuleList)]
-    if not lists:
+    lists = {n: m for n, m in base.named_modules() if isinstance(m, nn.ModuleList)}
+    outer = [(n, m) for n, m in lists.items() if not any(n.startswith(f"{other}.") for other in lists)]
+    if not outer:
         return prefix, nn.ModuleList()
-    name, blocks = max(lists, key=lambda pair: len(pair[1]))
-    return ".".join(filter(None, (prefix, name))), blocks
+    name, found = max(outer, key=lambda pair: len(pair[1]))
+    return ".".join(filter(None, (prefix, name))), found
 
 
 def num_layers(model: nn.Module) -> int:
     """Number of encoder blocks."""
     return len(blocks(model)[1])
+
+
+def width(config: PretrainedConfig) -> int:
+    """Width of the last hidden states: ``hidden_size``, or the last of ``hidden_sizes``."""
+    found = getattr(config, "hidden_size", None)
+    return int(config.hidden_sizes[-1] if found is None else found)
 
 
 def depths(model: nn.Module) -> dict[str, int]:

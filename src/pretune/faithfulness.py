@@ -1,4 +1,4 @@
-"""Does an explanation name the words that the model used? ERASER's two tests, beside random explanations."""
+"""Does an explanation name the words or patches that the model used? ERASER's two tests, beside random ones."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pretune.intervals import Interval, mean_interval
-from pretune.perturbing import hidden_id, probabilities, variant_logits
+from pretune.pieces import Pieces
 from pretune.tasks.base import Task
-from pretune.words import Words
 
 RATES = (0.01, 0.05, 0.1, 0.2, 0.5)
-"""Shares of words that are hidden or kept: the bins of ERASER's area over the perturbation curve."""
+"""Shares of the pieces that are hidden or kept: the bins of ERASER's area over the perturbation curve."""
 
-_FEWEST_WORDS = 4
+_FEWEST = 4
 _CHANCE = 0.05
 _SAME = 0.01  # of the largest fall: smaller differences are none
 
@@ -30,13 +28,14 @@ class Faithfulness:
     """Comprehensiveness and sufficiency (DeYoung et al. 2020), averaged over `RATES`, and of random orders.
 
     Attributes:
-        comprehensiveness: Fall of the target's probability when the top words are hidden; higher is better.
-        sufficiency: Fall when only the top words are kept; lower is better.
-        random_comprehensiveness: Mean of random orders of the same words, with its interval.
+        comprehensiveness: Fall of the target's probability when the top pieces are hidden; higher is better.
+        sufficiency: Fall when only the top pieces are kept; lower is better.
+        random_comprehensiveness: Mean of random orders of the same pieces, with its interval.
         random_sufficiency: The same for sufficiency.
         exceeded_comprehensiveness: Share of random orders that clearly do better than the explanation.
         exceeded_sufficiency: The same for sufficiency.
-        num_words: Words of the record.
+        num_pieces: Words or patches of the record.
+        noun: ``words`` or ``patches``.
     """
 
     comprehensiveness: float
@@ -45,13 +44,14 @@ class Faithfulness:
     random_sufficiency: Interval
     exceeded_comprehensiveness: float
     exceeded_sufficiency: float
-    num_words: int
+    num_pieces: int
+    noun: str = "words"
 
     @property
     def passed(self) -> list[str]:
         """Tests in which it beats the mean random order, outside its interval, and 95% of orders."""
         found = []
-        if self.num_words >= _FEWEST_WORDS:
+        if self.num_pieces >= _FEWEST:
             above = self.comprehensiveness > self.random_comprehensiveness.high
             below = self.sufficiency < self.random_sufficiency.low
             found += ["comprehensiveness"] * (above and self.exceeded_comprehensiveness <= _CHANCE)
@@ -66,8 +66,8 @@ class Faithfulness:
     @property
     def verdict(self) -> str:
         """One plain sentence."""
-        if self.num_words < _FEWEST_WORDS:
-            return f"Too few words ({self.num_words}) to tell the explanation from a random one."
+        if self.num_pieces < _FEWEST:
+            return f"Too few {self.noun} ({self.num_pieces}) to tell the explanation from a random one."
         better = f"{self.exceeded_comprehensiveness:.0%} and {self.exceeded_sufficiency:.0%}"
         shares = f"{better} of random orders do better in comprehensiveness and sufficiency"
         if self.better_than_random:
@@ -78,22 +78,22 @@ class Faithfulness:
 
 
 def faithfulness(
-    task: Task, words: Words, scores: Sequence[float], *, of: object, num_random: int = 20, seed: int = 0
+    task: Task, pieces: Pieces, scores: Sequence[float], *, of: object, num_random: int = 20, seed: int = 0
 ) -> Faithfulness | None:
     """Hides the highest-scored words, and all but these, and compares with random orders.
 
     Args:
         task: In eval mode.
-        words: The record.
-        scores: One a word; highest first is the order in which words are hidden.
+        pieces: Of the record.
+        scores: One a piece; highest first is the order in which pieces are hidden.
         of: The target, as `Task.target` takes it.
         num_random: Random orders, at least 2.
         seed: Of the random orders.
 
     Returns:
-        None for a record of fewer than two words.
+        None for a record of fewer than two pieces.
     """
-    num = len(words.texts)
+    num = len(pieces)
     if num < 2:
         return None
     rng = np.random.default_rng(seed)
@@ -101,7 +101,7 @@ def faithfulness(
         np.argsort(-np.asarray(scores), kind="stable"),
         *(rng.permutation(num) for _ in range(num_random)),
     ]
-    falls = _falls(task, words, orders, of)
+    falls = _falls(task, pieces, orders, of)
     comp, suff = falls[:, 0], falls[:, 1]
     same = _SAME * float(np.abs(falls).max())
     return Faithfulness(
@@ -112,31 +112,20 @@ def faithfulness(
         float((comp[1:] - comp[0] > same).mean()),
         float((suff[0] - suff[1:] > same).mean()),
         num,
+        pieces.noun,
     )
 
 
-def _falls(task: Task, words: Words, orders: Sequence[NDArray[np.int64]], of: object) -> NDArray[np.float64]:
-    """Mean fall of the probability, shape (orders, 2): top words hidden, only top words kept."""
-    num = len(words.texts)
+def _falls(task: Task, pieces: Pieces, orders: Sequence[NDArray[np.int64]], of: object) -> NDArray[np.float64]:
+    """Mean fall of the probability, shape (orders, 2): top pieces hidden, only top pieces kept."""
+    num = len(pieces)
     sizes = [math.ceil(rate * num) for rate in RATES]
     tops = [[frozenset(order[:k].tolist()) for k in sizes] for order in orders]
     everything = frozenset(range(num))
     hidden = [[(top, everything - top) for top in row] for row in tops]
     distinct = list(dict.fromkeys([frozenset[int](), *(h for row in hidden for pair in row for h in pair)]))
-    found = dict(zip(distinct, _answers(task, words, distinct, of), strict=True))
+    found = dict(zip(distinct, pieces.answers(task, distinct, of), strict=True))
     full = found[frozenset()]
     falls = np.array([[[full - found[h] for h in pair] for pair in row] for row in hidden], np.float64)
     averages: NDArray[np.float64] = falls.mean(axis=1)
     return averages
-
-
-def _answers(task: Task, words: Words, hidden: Sequence[frozenset[int]], of: object) -> list[float]:
-    """The target's probability with each set of words hidden."""
-    ids, place = words.batch["input_ids"][0], words.of_token
-    table = torch.zeros(len(hidden), len(words.texts) + 1, dtype=torch.bool)
-    for row, chosen in enumerate(hidden):
-        table[row, list(chosen)] = True
-    # -1, special tokens, takes the last column, which is never hidden
-    variants = torch.where(table[:, place], hidden_id(task), ids)
-    logits = variant_logits(task, words.batch, variants.to(task.device))
-    return probabilities(task, words.batch, logits, of).double().cpu().tolist()

@@ -21,12 +21,13 @@ from typing import Any, overload
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from pretune import encoder, heads
 from pretune.errors import ConfigError, ModelError
+from pretune.feature_store import Slot, Store
 from pretune.modalities.base import Batch, Example
 from pretune.strategies.base import Strategy
 from pretune.strategies.freeze import Freeze
@@ -38,6 +39,7 @@ MEMORY_LIMIT = 2**30
 _PREFIX = "features."
 _BLOCK = "block_"
 _HIDDEN, _POOLED = "last_hidden_state", "pooler_output"
+_STATE = "hidden_state_"
 
 
 class FrozenFeatures(Sequence[Example]):
@@ -75,8 +77,8 @@ class FrozenFeatures(Sequence[Example]):
         self._examples = examples
         self._layers = layers
         self._positions: dict[str, str] = {}
-        self._rows: list[list[dict[str, _Slot]]] = [[] for _ in examples]
-        self._stores: dict[str, _Store] = {}
+        self._rows: list[list[dict[str, Slot]]] = [[] for _ in examples]
+        self._stores: dict[str, Store] = {}
         training = task.model.training
         task.model.eval()
         try:
@@ -128,7 +130,7 @@ class FrozenFeatures(Sequence[Example]):
 
     def _run(self, model: PreTrainedModel, batch: Batch) -> dict[str, Tensor]:
         if self._layers is not None:
-            return {f"{_BLOCK}{self._layers}": _block_output(model, batch, self._layers)}
+            return _block_outputs(model, batch, self._layers)
         outputs = _encoder_outputs(model, batch)
         if not self._positions:
             self._positions = _used_positions(model, batch, outputs)
@@ -140,7 +142,7 @@ class FrozenFeatures(Sequence[Example]):
         estimate = sum(v.nbytes for v in rows.values()) / num_examples * len(self._examples)
         spill = folder is not None and estimate > MEMORY_LIMIT
         paths = {k: folder / f"features-{k}.bin" if spill and folder else None for k in rows}
-        self._stores = {k: _Store(path) for k, path in paths.items()}
+        self._stores = {k: Store(path) for k, path in paths.items()}
 
 
 @contextlib.contextmanager
@@ -184,9 +186,8 @@ def logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     inputs = model_inputs(model, batch)
     if not stored:
         return model(**inputs).logits
-    key = next(iter(stored))
-    if key.startswith(_BLOCK):
-        with _from_block(model, int(key.removeprefix(_BLOCK)), stored[key]):
+    if next(iter(stored)).startswith(_BLOCK):
+        with _from_blocks(model, {int(key.removeprefix(_BLOCK)): value for key, value in stored.items()}):
             return model(**inputs).logits
     with heads.replayed(model, _replay(model, stored)):
         return model(**inputs).logits
@@ -217,20 +218,31 @@ def _encoder_outputs(model: PreTrainedModel, batch: Batch) -> dict[str, Tensor]:
     if _HIDDEN not in caught:
         raise ModelError(f"A {model.config.model_type} encoder gives no {_HIDDEN}; its outputs cannot be cached.")
     pooled = _POOLED in caught and not _trains(getattr(model.base_model, "pooler", None))
-    return {k: caught[k] for k in ([_HIDDEN, _POOLED] if pooled else [_HIDDEN])}
+    states = {f"{_STATE}{k}": state for k, state in enumerate(caught.get("hidden_states") or ())}
+    return {k: caught[k] for k in ([_HIDDEN, _POOLED] if pooled else [_HIDDEN])} | states
 
 
 def _replay(model: PreTrainedModel, stored: Mapping[str, Tensor]) -> BaseModelOutputWithPooling:
     pooled = stored.get(_POOLED)
     hidden = stored.get(_HIDDEN)
-    if hidden is None:  # the head takes the pooled output alone
-        assert pooled is not None
-        hidden = pooled.new_zeros(len(pooled), 1, 1)
+    states = {int(k.removeprefix(_STATE)): v for k, v in stored.items() if k.startswith(_STATE)}
+    if hidden is None:  # the head takes the pooled output, or states of several blocks, alone
+        first = next(iter(stored.values()))
+        hidden = first.new_zeros(len(first), 1, 1)
     hidden = hidden.unsqueeze(1) if hidden.ndim == 2 else hidden
     pooler = getattr(model.base_model, "pooler", None)
     if pooled is None and pooler is not None:
         pooled = pooler(hidden)
-    return BaseModelOutputWithPooling(last_hidden_state=hidden, pooler_output=pooled)
+    found = BaseModelOutputWithPooling(last_hidden_state=hidden, pooler_output=pooled)
+    if states:
+        number = _num_states(model)
+        found.hidden_states = tuple(states.get(k, hidden.new_zeros(len(hidden))) for k in range(number))
+    return found
+
+
+def _num_states(model: PreTrainedModel) -> int:
+    """Hidden states that transformers gives: of the embeddings and of every block."""
+    return encoder.num_layers(model) + 1
 
 
 def _used_positions(model: PreTrainedModel, batch: Batch, outputs: Mapping[str, Tensor]) -> dict[str, str]:
@@ -254,33 +266,49 @@ def _head(model: PreTrainedModel, batch: Batch, outputs: Mapping[str, Tensor]) -
 # -- the lowest blocks ---------------------------------------------------------------------------------------
 
 
-def _block_output(model: PreTrainedModel, batch: Batch, num_blocks: int) -> Tensor:
-    """Hidden states after the lowest `num_blocks` blocks; those above are passed through."""
-    blocks = encoder.blocks(model)[1]
+class _Reached(Exception):
+    """The highest block that is needed has run."""
+
+
+def _block_outputs(model: PreTrainedModel, batch: Batch, num_blocks: int) -> dict[str, Tensor]:
+    """Hidden states after block `num_blocks`, and after each one below it where the head takes states of several."""
+    blocks = list(encoder.blocks(model)[1])[:num_blocks]
     caught: list[Any] = []
-    hook = blocks[num_blocks - 1].register_forward_hook(lambda _, __, out: caught.append(out))
+    several: list[bool] = []
+
+    def catch(module: nn.Module, _: Any, output: Any) -> None:
+        caught.append(output)
+        if module is blocks[-1]:
+            raise _Reached
+
+    def ask(_: nn.Module, __: Any, options: Mapping[str, Any]) -> None:
+        several.append(bool(options.get("output_hidden_states")))
+
+    hooks = [block.register_forward_hook(catch) for block in blocks]
+    hooks.append(model.base_model.register_forward_pre_hook(ask, with_kwargs=True))
     try:
-        with _swapped(dict.fromkeys(blocks[num_blocks:], _first_argument)):
+        with contextlib.suppress(_Reached):
             model(**model_inputs(model, batch))
     finally:
-        hook.remove()
-    if len(caught) != 1 or not isinstance(caught[0], Tensor):
+        for hook in hooks:
+            hook.remove()
+    if len(caught) != num_blocks or not all(isinstance(state, Tensor) for state in caught):
         raise ModelError(
             f"The blocks of a {model.config.model_type} encoder do not give one tensor; "
             "its lowest layers can be frozen, but not cached."
         )
-    return caught[0]
+    return {f"{_BLOCK}{k}": caught[k - 1] for k in range(1 if any(several) else num_blocks, num_blocks + 1)}
 
 
 @contextlib.contextmanager
-def _from_block(model: PreTrainedModel, num_blocks: int, hidden: Tensor) -> Iterator[None]:
-    """Inside, block `num_blocks` gives `hidden`, and those below do nothing."""
-    blocks = list(encoder.blocks(model)[1])[:num_blocks]
+def _from_blocks(model: PreTrainedModel, hidden: Mapping[int, Tensor]) -> Iterator[None]:
+    """Inside, each block that `hidden` has (counted from 1) gives that, and others below the last do nothing."""
+    blocks = list(encoder.blocks(model)[1])[: max(hidden)]
 
-    def give(*_: Any, **__: Any) -> Tensor:
-        return hidden
+    def give(state: Tensor) -> Callable[..., Tensor]:
+        return lambda *_, **__: state
 
-    with _swapped({**dict.fromkeys(blocks[:-1], _first_argument), blocks[-1]: give}):
+    with _swapped({b: give(hidden[k]) if k in hidden else _first_argument for k, b in enumerate(blocks, 1)}):
         yield
 
 
@@ -346,45 +374,3 @@ def _padded(rows: Sequence[NDArray[np.float32]], width: int | None) -> Tensor:
     for target, row in zip(out, rows, strict=True):
         target[: len(row)] = row
     return torch.from_numpy(out)
-
-
-_Slot = tuple[int, tuple[int, ...]]
-"""Where a row lies: its first element (in a file) or index (in memory), and its shape."""
-
-
-class _Store:
-    """Rows of one output, in memory or in a file."""
-
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
-        self.num_bytes = 0
-        self._rows: list[NDArray[np.float32]] = []
-        self._file = path.open("wb") if path else None
-        self._map: NDArray[np.float32] | None = None
-
-    def add(self, row: NDArray[np.float32]) -> _Slot:
-        slot = (self.num_bytes // 4 if self._file else len(self._rows), row.shape)
-        if self._file:
-            self._file.write(np.ascontiguousarray(row).tobytes())
-        else:
-            self._rows.append(row.copy())
-        self.num_bytes += row.nbytes
-        return slot
-
-    def finish(self) -> None:
-        if self._file and self.path:
-            self._file.close()
-            self._map = np.memmap(self.path, dtype=np.float32, mode="r")
-
-    def read(self, slot: _Slot) -> NDArray[np.float32]:
-        start, shape = slot
-        if self._map is None:
-            return self._rows[start]
-        return self._map[start : start + int(np.prod(shape))].reshape(shape)
-
-    def close(self) -> None:
-        self._map = None
-        self._rows = []
-        if self._file and self.path:
-            self._file.close()
-            self.path.unlink(missing_ok=True)

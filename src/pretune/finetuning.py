@@ -26,7 +26,6 @@ from pretune.lineage import lineage
 from pretune.modalities.base import Example, Modality, truncated
 from pretune.objectives.base import require_kind
 from pretune.pretraining import (
-    FAMILY,
     SIZE,
     RunResult,
     check_model,
@@ -82,7 +81,7 @@ def finetune(
         scratch: Start from random weights instead (the control); with `from_`, of the same architecture and tokenizer.
         strategy: How pre-trained weights may move; several as ``l2sp+layer_decay``.
         size: Size preset when there is no `from_`; not given: mini.
-        family: Architecture when there is no `from_`; not given: modernbert.
+        family: Architecture when there is no `from_`; not given: modernbert, for images vit.
         budget: When to stop: 10epochs, 500steps, 5m.
         min_steps: Least steps for a budget in epochs: few labels need enough steps (Mosbach et al. 2021); not
             given: 200.
@@ -175,7 +174,8 @@ def _once(
     for name in source.unlabelled:
         if getattr(source, name) != source.default(name):
             raise ConfigError(f"modality.{name} has no effect on labelled data; leave it out.")
-    run, contents = RunDirectory(out), fingerprints(train=data, valid=valid, test=test)
+    named = {"train": data, "valid": valid, "test": test}
+    run, contents = RunDirectory(out), fingerprints(**{k: method.source(v) for k, v in named.items()})
     if seeds > 1 and not (run.path / "seeds.json").exists() and (facts := run.done(recipe, contents)):
         return RunResult(run.path, facts["metrics"] | facts["test"])  # of an interrupted repetition
     with machine.main_first():
@@ -190,9 +190,15 @@ def _once(
         set_seed(seed)
         report = method.setup_from(_weights(from_, scratch, source, size, family), source)
         fast_attention(method.model)
-        rate = lr or 0.04 / method.model.config.hidden_size * max(s.lr_multiple for s in strategies)
+        method.counted = source.counted
+        rate = lr or 0.04 / encoder.width(method.model.config) * max(s.lr_multiple for s in strategies)
         for s in strategies:
             method.model = s.setup(method.model, report.new)
+        if not any(p.requires_grad for p in method.model.parameters()):
+            raise ConfigError(
+                f'"{from_}" already has a head for these labels, so that this strategy freezes every tensor; '
+                "start from its pre-trained encoder, or use another strategy."
+            )
         # only now is anything written: what is wrong with the data or the model was found before
         state = run.open(recipe, data=contents, overwrite=overwrite)
         if from_ is None:
@@ -242,7 +248,7 @@ def _weights(
     from_: str | None, scratch: bool, source: Modality, size: str | None, family: str | None
 ) -> encoder.Source:
     if from_ is None:
-        return source.config(size or SIZE, family or FAMILY)
+        return source.config(size or SIZE, family or source.family)
     return encoder.read_config(from_) if scratch else from_
 
 
@@ -281,7 +287,7 @@ def _used(records: Dataset, task: Task, source: Modality) -> list[str]:
 
 def _read(data: Any, task: Task, source: Modality, columns: dict[str, str]) -> Dataset:
     roles = task.input_roles(source) | {task.label_role: task.label_columns}
-    return data_io.read_records(data, roles=roles, columns=columns, required=task.required_roles(source))
+    return data_io.read_records(task.source(data), roles=roles, columns=columns, required=task.required_roles(source))
 
 
 def labelled(data: Any, task: Task, source: Modality, columns: dict[str, str]) -> Labelled:

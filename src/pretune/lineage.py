@@ -93,20 +93,35 @@ Made by `pretune {verb}` on {finished} from data with fingerprint {fingerprint}.
 
 ## Use
 
-```python
-from transformers import {auto}, AutoTokenizer
-model = {auto}.from_pretrained("{folder}")
-tokenizer = AutoTokenizer.from_pretrained("{folder}")
-```
+{use}
 
 Options are in `recipe.yaml`, provenance in `lineage.json` of the run directory. What the data may hold against
 people, and whether this model may be used for your purpose, is for you to judge; pretune does not know.
 """
 
 
-def model_card(facts: dict[str, Any], *, folder: Path, auto: str, title: str) -> str:
-    """The README.md of a model directory."""
+_USE = """```python
+from transformers import {auto}, {processor}
+model = {auto}.from_pretrained("{folder}")
+{variable} = {processor}.from_pretrained("{folder}")
+```"""
+
+_OWN_USE = """```python
+import pretune
+predictions = pretune.load("{run}").predict([...])
+```
+
+The class of the whole model, {auto}, is pretune's; its encoder alone loads with transformers'
+`AutoModel.from_pretrained("{folder}")`."""
+
+
+def model_card(facts: dict[str, Any], *, folder: Path, auto: str, processor: str, title: str) -> str:
+    """The README.md of a model directory; `auto` and `processor` are the transformers classes that load it."""
+    import transformers
+
     metrics = ", ".join(f"{k} {v:.4g}" for k, v in facts["metrics"].items()) or "none"
+    variable = "tokenizer" if processor == "AutoTokenizer" else "processor"
+    use = _USE if hasattr(transformers, auto) else _OWN_USE
     return _CARD.format(
         verb=facts["verb"],
         title=title,
@@ -118,6 +133,5 @@ def model_card(facts: dict[str, Any], *, folder: Path, auto: str, title: str) ->
         seconds=facts["seconds"],
         seed=facts["seed"],
         metrics=metrics,
-        auto=auto,
-        folder=folder,
+        use=use.format(auto=auto, processor=processor, variable=variable, folder=folder, run=folder.parent),
     )

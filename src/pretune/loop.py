@@ -246,7 +246,10 @@ def _to(batch: Batch, device: torch.device) -> Batch:
 
 
 def _size(batch: Batch) -> int:
-    for name in ("input_ids", "input_values", "pixel_values"):
+    """Input elements: tokens, samples of sound, images."""
+    if "pixel_values" in batch:
+        return len(batch["pixel_values"])
+    for name in ("input_ids", "input_values"):
         if name in batch:
             return int(batch[name].numel())
     return 0

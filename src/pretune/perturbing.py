@@ -1,20 +1,20 @@
-"""One record, many variants: the model's answer when words of it are hidden."""
+"""One record, many variants: the model's answer when words or patches of it are hidden."""
 
 from __future__ import annotations
 
-__all__ = ["MAX_TOKENS", "hidden_id", "link", "probabilities", "variant_logits", "word_groups"]
+__all__ = ["MAX_TOKENS", "WORDS", "expanded", "grid_of", "hidden_id", "per_pass", "variant_logits", "word_groups"]
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from pretune.errors import ModelError
 from pretune.evaluation import to_device
+from pretune.image_config import patch_size
 from pretune.modalities.base import Batch
 from pretune.tasks.base import Task
 
 MAX_TOKENS = 4096
-"""Most tokens in one pass of the model, so that a long record cannot exhaust memory."""
+"""Most tokens (of pictures: patches) in one pass of the model, so that a long record cannot exhaust memory."""
 
 WORDS = "word_of"
 """Batch key that says which word each token belongs to, shape (1, tokens); -1 for special tokens."""
@@ -47,40 +47,39 @@ def word_groups(batch: Batch, special_ids: set[int]) -> Tensor:
     return torch.where(plain, plain.cumsum(0) - 1, -1)
 
 
-def variant_logits(task: Task, batch: Batch, ids: Tensor, max_tokens: int = MAX_TOKENS) -> Tensor:
-    """Logits of variants of the one row of `batch` that differ in their tokens.
+def per_pass(task: Task, batch: Batch, max_tokens: int = MAX_TOKENS) -> int:
+    """How many variants of the one row go into one pass: a token of a picture is a patch."""
+    if task.modality.kind == "pixels":
+        return max(1, max_tokens // (grid_of(task, batch)[0] * grid_of(task, batch)[1]))
+    return max(1, max_tokens // batch[task.modality.main_input].shape[1])
+
+
+def grid_of(task: Task, batch: Batch) -> tuple[int, int, int]:
+    """Rows and columns of patches of the one picture, and the side of a patch in pixels."""
+    height, width = batch["pixel_values"].shape[-2:]
+    own = getattr(task.model.config, "patch_size", None)
+    transformer = getattr(task.model.config, "num_attention_heads", None) is not None
+    side = int(own) if transformer and isinstance(own, int) else patch_size(min(height, width))
+    return -(-height // side), -(-width // side), side
+
+
+def variant_logits(task: Task, batch: Batch, variants: Tensor, max_tokens: int = MAX_TOKENS) -> Tensor:
+    """Logits of variants of the one row of `batch` that differ in their main input.
 
     Args:
         task: In eval mode.
         batch: One row.
-        ids: Token ids of the variants, shape (variants, tokens).
-        max_tokens: Most tokens in one pass.
+        variants: Token ids (variants, tokens), or pixels (variants, channels, height, width).
+        max_tokens: Most tokens, or patches, in one pass.
     """
-    size = max(1, max_tokens // ids.shape[1])
+    size = per_pass(task, batch, max_tokens)
     with torch.inference_mode():
-        return torch.cat([task(expanded(task, batch, part))["logits"].float() for part in ids.split(size)])
+        return torch.cat([task(expanded(task, batch, part))["logits"].float() for part in variants.split(size)])
 
 
-def expanded(task: Task, batch: Batch, ids: Tensor) -> Batch:
-    """The one row of `batch` repeated, with other token ids of shape (variants, tokens)."""
-    num = len(ids)
+def expanded(task: Task, batch: Batch, variants: Tensor) -> Batch:
+    """The one row of `batch` repeated, with other main inputs, shape (variants, ...)."""
+    num = len(variants)
     row = {k: v for k, v in batch.items() if isinstance(v, Tensor) and k != "labels"}
     repeated = {k: v.expand(num, *v.shape[1:]) for k, v in row.items()}
-    return to_device(repeated | {"input_ids": ids}, task.device)
-
-
-def link(task: Task, logits: Tensor) -> Tensor:
-    """Logits to log-probabilities; a regression's value stays as it is."""
-    problem = task.model.config.problem_type
-    if problem == "regression" or logits.shape[-1] == 1:
-        return logits
-    if problem == "multi_label_classification":
-        return F.logsigmoid(logits)
-    return logits.log_softmax(-1)
-
-
-def probabilities(task: Task, batch: Batch, logits: Tensor, of: object) -> Tensor:
-    """Probability of the target (an entity: of all its tags together), or the value; (variants,)."""
-    found = task.target(link(task, logits), batch, of=of)
-    value = task.model.config.problem_type == "regression" or logits.shape[-1] == 1
-    return found if value else found.exp()
+    return to_device(repeated | {task.modality.main_input: variants}, task.device)

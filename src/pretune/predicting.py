@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Predictor", "load"]
 
+import contextlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,6 +57,7 @@ class Predictor:
         columns: Mapping[str, str] | None = None,
         batch_size: int = 64,
         chunk: int = CHUNK,
+        files: str | Path | None = None,
     ) -> Iterator[Prediction]:
         """Predicts records one after the other, in input order, in memory that does not grow with the input.
 
@@ -64,6 +66,7 @@ class Predictor:
             columns: Column of a role where the usual names do not fit, e.g. ``{"text": "review"}``.
             batch_size: Most records in one run of the model.
             chunk: Records that are sorted by length together.
+            files: A folder for what the task can also write: drawn boxes, masks.
 
         Yields:
             One JSON-able prediction a row; a row that cannot be used gives ``{"error", "row"}`` in its place.
@@ -73,9 +76,15 @@ class Predictor:
         """
         check_numbers({"batch_size": batch_size})
         check_roles(columns, list(self.roles))
-        rows = stream_records(source, roles=self.roles, columns=columns or {}, required=self.required)
-        while part := list(itertools.islice(rows, chunk)):
-            yield from self._predict_rows(part, batch_size)
+        data = self.task.source(source)
+        rows = stream_records(data, roles=self.roles, columns=columns or {}, required=self.required)
+        opened = contextlib.nullcontext() if files is None else self.task.writer(Path(files))
+        with opened as write:
+            while part := list(itertools.islice(rows, chunk)):
+                for (record, _), prediction in zip(part, self._predict_rows(part, batch_size), strict=True):
+                    if write is not None and record is not None and "error" not in prediction:
+                        write(record, prediction)
+                    yield prediction
 
     @property
     def roles(self) -> dict[str, Sequence[str]]:
@@ -97,6 +106,7 @@ class Predictor:
                 done[i] = {"error": str(error), "row": getattr(error, "row", None)}
         examples = self._process([record for _, record in usable])
         good: list[tuple[int, Example]] = []
+        origins: list[dict[str, Any]] = []
         for (i, record), example in zip(usable, examples, strict=True):
             if isinstance(example, PretuneError):
                 done[i] = {
@@ -105,9 +115,10 @@ class Predictor:
                 }
             else:
                 good.append((i, example))
+                origins.append(self.modality.origin(record))
         found = predictions(self.task, [e for _, e in good], batch_size=batch_size, precision=self.precision)
-        for (i, _), prediction in zip(good, found, strict=True):
-            done[i] = prediction
+        for (i, _), origin, prediction in zip(good, origins, found, strict=True):
+            done[i] = origin | prediction
         yield from done
 
     def _process(self, records: Sequence[Mapping[str, Any]]) -> Sequence[Example | PretuneError]:
@@ -159,7 +170,8 @@ def load(run: str | Path, *, precision: str | None = None) -> Predictor:
     task.restore(model, modality)
     task.used = _lineage(path).get("roles", [])
     task.to(device)
-    numbers = machine.precision_for(device, precision) if len(model.config.id2label or {}) > 1 else "fp32"
+    rounded = task.exact_in_bf16 and len(model.config.id2label or {}) > 1
+    numbers = machine.precision_for(device, precision) if rounded else "fp32"
     return Predictor(task, path=path, precision=numbers)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 __all__ = [
-    "FAMILY",
     "SIZE",
     "RunResult",
     "cache_folder",
@@ -25,7 +24,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import PretrainedConfig, set_seed
 
@@ -34,6 +32,7 @@ from pretune import data as data_io
 from pretune.checkpoint import RunDirectory
 from pretune.columns import check_roles
 from pretune.errors import ConfigError, did_you_mean
+from pretune.held_out import HeldOut, check_probe, read_probe
 from pretune.limits import check_numbers
 from pretune.lineage import lineage, model_card
 from pretune.method import Method
@@ -42,9 +41,8 @@ from pretune.objectives.base import Objective, require_kind
 from pretune.progress import say
 from pretune.train import FitResult, check_options, fit
 
-SIZE, FAMILY = "mini", "modernbert"
+SIZE = "mini"
 INITS = ("cooccurrence", "random")
-_VALID_EXAMPLES = 256
 
 
 @dataclass(frozen=True)
@@ -74,8 +72,9 @@ def pretrain(
     init: str | None = None,
     budget: str = "20m",
     valid: Any = None,
+    probe: Any = None,
     columns: Mapping[str, str] | None = None,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     lr: float | None = None,
     seed: int = 0,
     overwrite: bool = False,
@@ -91,15 +90,18 @@ def pretrain(
         modality: What the data is; its options shape the tokenizer and the length of examples.
         from_: A run, model directory or Hub name whose encoder to continue from (domain-adaptive pre-training).
         size: Size preset for training from scratch (tiny, mini, small, medium, base); not given: mini.
-        family: Architecture for training from scratch (modernbert, bert); not given: modernbert, and bert for the
-            objective of that name.
+        family: Architecture for training from scratch (modernbert, bert; vit, convnext, resnet); not given:
+            modernbert (bert for the objective of that name) or vit.
         init: Word embeddings from scratch: ``cooccurrence`` (factorised counts of the corpus, which pre-training leaves
             as they are; this if not given) or ``random`` (learnt with the rest).
-        budget: When to stop: 20m, 2h, 2e8tok, 3epochs, 5000steps.
+        budget: When to stop: 20m, 2h, 2e8tok, 1e6images, 3epochs, 5000steps.
         valid: Unlabelled held-out data; not given: 1 % of the documents of `data`.
+        probe: Labelled data whose labels are only used to say, at each validation, how often an example's nearest
+            neighbours have its label (images).
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
-        batch_size: Examples in an optimiser step.
-        lr: Peak learning rate; not given: 0.4 / width from scratch, 0.04 / width with `from_`.
+        batch_size: Examples in an optimiser step; not given: 16, for images 128 (contrastive: 256).
+        lr: Peak learning rate; not given: 0.4 / width from scratch for text and `mae`, 0.1 to 0.2 / width for other
+            image objectives; a tenth of that with `from_`.
         seed: Of the weights, the data order and the noise.
         overwrite: Replace an earlier run in `out`; an interrupted one with the same options goes on all the same.
         cache: Folder for processed data; not given: $PRETUNE_CACHE or ~/.cache/pretune.
@@ -108,12 +110,15 @@ def pretrain(
     Raises:
         PretuneError: In one sentence, what is wrong with the data, an option, the checkpoint or the run directory.
     """
-    check_options(budget, batch_size, loop)
+    method: Objective = registry.build("objective", objective)
+    check_options(budget, method.batch_size if batch_size is None else batch_size, loop)
     check_numbers({"lr": lr, "seed": seed})
     _check_start(from_, size, family, init, loop)
-    method: Objective = registry.build("objective", objective)
     source: Modality = registry.build("modality", modality)
     require_kind(method, source, classes("objective"))
+    method.check(source)
+    if probe is not None:
+        check_probe(source)
     recipe = recipe_of(locals(), "pretrain", data=data, objective=method, modality=source, loop=loop)
     check_model(source, from_, size, family)
     check_roles(columns, list(source.inputs)[:1])
@@ -124,7 +129,7 @@ def pretrain(
         prepare(source, data, from_, run.path / "modality" if going_on else None)
         set_seed(seed)
         report = _build_objective(
-            method, from_ or source.config(size or SIZE, family or method.family or FAMILY), source
+            method, from_ or source.config(size or SIZE, family or method.family or source.family), source
         )
         state = run.open(recipe, data=contents, overwrite=overwrite)
         if from_ is None:
@@ -137,18 +142,21 @@ def pretrain(
             split="valid" if valid is None else "all",
             units=method.units,
         )
+        labelled = None if probe is None else read_probe(probe, source, dict(columns or {}))
     if from_ is None and init != "random" and source.kind == "tokens":
         cooccurrence.initialise(method.export(), corpus, seed=seed)
-    rate = lr or (0.04 if from_ else 0.4) / method.export().config.hidden_size
+    rate = lr or method.default_lr(scratch=from_ is None)
+    batch = batch_size or method.batch_size
     examples = method.examples(corpus, seed=seed)
-    floor = method.health(held_out).get("unigram_entropy")
-    say(f"corpus: {len(corpus):,} tokens in {len(examples):,} examples; {report}; lr {rate:.3g}")
+    floor = method.floor(held_out)
+    size_of = f"{len(corpus):,} {method.counted} in {len(examples):,} examples"
+    say(f"corpus: {size_of}; {report}; batch {batch}; lr {rate:.3g}")
     fitted = fit(
         method,
         examples,
         run=run,
         budget=budget,
-        batch_size=batch_size,
+        batch_size=batch,
         lr=rate,
         seed=seed,
         state=state,
@@ -156,7 +164,7 @@ def pretrain(
         lengths=None,
         primary=None,
         min_steps=1,
-        validate=_held_out_loss(method, held_out, seed),
+        validate=HeldOut(method, held_out, seed, labelled),
         floor=floor,
         **loop,
     )
@@ -168,8 +176,10 @@ def pretrain(
         parent=from_,
         transfer=str(report),
         lr=rate,
-        floor=floor,
+        batch_size=batch,
+        floor=None if floor is None else floor.value,
     )
+    _draw(run, method, held_out)
     export(run, method, source, facts)
     say(f"wrote {run.model}")
     return RunResult(run.path, fitted.best, fitted)
@@ -238,7 +248,7 @@ def _describe(value: Any) -> Any:
         return value
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and all(isinstance(v, (str, int, float, bool)) for v in value.values()):
         return dict(value)
     return f"in memory: {data_io.fingerprint(value)}"
 
@@ -267,6 +277,7 @@ def _build_objective(method: Objective, weights: encoder.Source, source: Modalit
     model, report = encoder.make(auto_class, weights)
     fast_attention(model)
     method.setup(model, source)
+    method.counted = source.counted
     return report
 
 
@@ -276,30 +287,14 @@ def fast_attention(model: Any) -> None:
     model.set_attn_implementation(machine.attention_for(device))
 
 
-def _held_out_loss(method: Objective, corpus: Corpus, seed: int) -> Any:
-    """Mean of every logged value over a fixed part of the held-out corpus, with fixed noise."""
-    examples = method.examples(corpus, seed=seed)
-    number = min(len(examples), _VALID_EXAMPLES)
-    picks = np.linspace(0, max(0, len(examples) - 1), number).astype(int)
-    batches = [
-        method.collate([examples[int(i)] for i in part], np.random.default_rng([seed, k]))
-        for k, part in enumerate(np.array_split(picks, max(1, number // 64)))
-        if len(part)
-    ]
-
-    def validate() -> dict[str, float]:
-        method.eval()
-        method.scale = {}
-        device = next(method.parameters()).device
-        rows: list[dict[str, float]] = []
-        with torch.no_grad(), torch.random.fork_rng():
-            torch.manual_seed(seed)
-            for batch in batches:
-                outputs = method({k: v.to(device) for k, v in batch.items()})
-                rows.append({k: float(v) for k, v in outputs.items() if v.ndim == 0})
-        return {k: float(np.mean([r[k] for r in rows])) for k in rows[0]} if rows else {}
-
-    return validate
+def _draw(run: RunDirectory, method: Objective, corpus: Corpus) -> None:
+    """Writes the objective's pictures."""
+    with torch.no_grad():
+        pictures = method.pictures(corpus)
+    for name, picture in pictures.items():
+        (run.path / "pictures").mkdir(exist_ok=True)
+        picture.save(run.path / "pictures" / f"{name}.png")
+        say(f"wrote {run.path / 'pictures' / name}.png")
 
 
 def fingerprints(**sources: Any) -> dict[str, str]:
@@ -316,7 +311,7 @@ def export(run: RunDirectory, method: Objective, source: Modality, facts: dict[s
         with encoder.quiet():
             model.save_pretrained(folder)
         source.save(folder)
-        card = model_card(facts, folder=run.model, auto=auto, title=run.path.name)
+        card = model_card(facts, folder=run.model, auto=auto, processor=source.loader, title=run.path.name)
         (folder / "README.md").write_text(card, encoding="utf-8")
 
     run.finish(write, facts)

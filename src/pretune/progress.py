@@ -21,6 +21,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pretune import machine
 from pretune.loop import Loop
+from pretune.objectives.base import Floor
+from pretune.representation import collapsed
 
 _out = rich.console.Console(stderr=True, highlight=False)
 
@@ -64,12 +66,14 @@ class Console:
 
     Args:
         accelerator: Only its main process prints.
-        floor: The loss of a model that knows only frequencies.
+        floor: A reference value for the loss.
+        counted: What the input is counted in.
     """
 
-    def __init__(self, accelerator: Accelerator, floor: float | None) -> None:
+    def __init__(self, accelerator: Accelerator, floor: Floor | None, counted: str = "tokens") -> None:
         self.accelerator = accelerator
         self.floor = floor
+        self.counted = counted
         columns = (
             TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
             BarColumn(),
@@ -108,12 +112,13 @@ class Console:
         text = f"forecast: {loop.plan.total_steps} steps ({epochs:.2f} epochs)"
         if "seconds" in forecast:
             end = datetime.now() + timedelta(seconds=forecast["seconds"])
-            text += f", {forecast['tokens']:.3g} tokens, done at {end:%H:%M:%S}, {_peak_memory():.1f} GiB"
+            text += f", {forecast['tokens']:.3g} {self.counted}, done at {end:%H:%M:%S}, {_peak_memory():.1f} GiB"
         self.note(text)
 
     def step(self, loop: Loop, logs: dict[str, float]) -> None:
         """Moves the bar."""
-        seen = {"grad_norm": logs["grad_norm"], "loss": logs.get("mlm_loss", logs["loss"])}
+        loss = logs["loss"] if self.floor is None else self.floor.seen(logs)
+        seen = {"grad_norm": logs["grad_norm"], "loss": loss}
         for key, value in seen.items():
             self.smooth[key] = 0.95 * self.smooth.get(key, value) + 0.05 * value
         now = time.monotonic()
@@ -123,17 +128,19 @@ class Console:
         self.bar.update(self.task, completed=loop.step, total=loop.plan.total_steps, health=self._health())
 
     def _health(self) -> str:
-        floor = f" (word frequency alone: {self.floor:.2f})" if self.floor is not None else ""
+        floor = f" ({self.floor.what}: {self.floor.value:.2f})" if self.floor is not None else ""
         norm = self.smooth["grad_norm"]
-        return f"loss {self.smooth['loss']:.3f}{floor}  |grad| {norm:.2f}  {self.rate:,.0f} tok/s"
+        return f"loss {self.smooth['loss']:.3f}{floor}  |grad| {norm:.2f}  {self.rate:,.0f} {self.counted}/s"
 
     def validation(self, loop: Loop, metrics: dict[str, float]) -> None:
-        """One line for each validation; the health verdict where there is a floor."""
+        """One line for each validation; the health verdicts where there are reference values or vectors."""
         shown = "  ".join(f"{k} {v:.4g}" for k, v in metrics.items())
         verdict = ""
         if self.floor is not None and "loss" in metrics:
-            answer = "yes" if metrics.get("mlm_loss", metrics["loss"]) < self.floor else "not yet"
-            verdict = f"  learning more than word frequency ({self.floor:.2f}): {answer}"
+            answer = "yes" if self.floor.seen(metrics) < self.floor.value else "not yet"
+            verdict = f"  learning more than {self.floor.what} ({self.floor.value:.2f}): {answer}"
+        if "effective_rank" in metrics:
+            verdict += f"  collapsed: {'YES' if collapsed(metrics) else 'no'}"
         self.note(f"step {loop.step}/{loop.plan.total_steps} {loop.elapsed:.0f}s  held-out {shown}{verdict}")
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 __all__ = [
     "FORMATS",
+    "MEDIA",
     "Line",
     "RowError",
     "RowStream",
     "Table",
+    "endings",
     "file_table",
     "format_of",
     "lines",
@@ -18,14 +20,16 @@ import csv
 import gzip
 import itertools
 import json
+import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias, cast
 
 from pretune.class_names import class_names, with_names
 from pretune.errors import DataError
+from pretune.image_reading import EXTENSIONS
 
 FORMATS = {
     ".txt": "text",
@@ -40,7 +44,13 @@ FORMATS = {
     ".iob": "conll",
     ".iob2": "conll",
 }
-"""File endings that can be read, and the format of each; all but parquet may also end in ``.gz``."""
+"""Endings of files of text and tables, and the format of each; all but parquet may also end in ``.gz``."""
+
+TABLES = ("csv", "tsv", "jsonl", "json", "parquet")
+MEDIA: Mapping[str, Sequence[str]] = {"text": ("text", "conll", *TABLES), "image": ("image", "array", *TABLES)}
+"""What a source may hold, and the formats of its files."""
+
+_ARRAYS = re.compile(r"(\.np[yz]|[-.]idx\d?(-u?byte)?|\.idx)$")
 
 _NO_LABELS = (
     " A plain text file holds text only: give .csv, .tsv, .jsonl or .parquet with columns, "
@@ -83,6 +93,7 @@ class Table:
         rows: Starts reading; takes the names of the needed columns (others may be left out).
         unit: What a row number counts: ``line`` or ``row``.
         hint: A sentence for the message when a column is missing.
+        base: The folder that relative paths in its rows start from.
     """
 
     file: str
@@ -90,14 +101,27 @@ class Table:
     rows: Callable[[Sequence[str] | None], RowStream]
     unit: str = "row"
     hint: str = ""
+    base: Path | None = None
 
 
 def format_of(path: Path) -> str | None:
-    """The format of a file by its ending (`FORMATS`), apart from ``.gz``; None when it is not one of them."""
-    if path.suffix.lower() != ".gz":
-        return FORMATS.get(path.suffix.lower())
-    inner = FORMATS.get(Path(path.stem).suffix.lower())
-    return None if inner == "parquet" else inner
+    """The format of a file by its ending, apart from ``.gz``; None when no medium has it."""
+    name = path.name.lower()
+    plain = name.removesuffix(".gz")
+    if plain.endswith(EXTENSIONS):
+        return "image" if plain == name else None
+    if _ARRAYS.search(plain):
+        return "array" if plain == name or "idx" in plain else None
+    found = FORMATS.get(Path(plain).suffix)
+    return None if plain != name and found == "parquet" else found
+
+
+def endings(medium: str | None = None) -> str:
+    """The endings of the files of a medium (None: of text), for messages."""
+    listed = ", ".join(e for e, f in FORMATS.items() if f in MEDIA[medium or "text"])
+    if medium == "image":
+        return f"{', '.join(EXTENSIONS)}, .npy, .npz, idx3-ubyte, {listed}"
+    return f"{listed} (or these with .gz)"
 
 
 def file_table(path: Path, *, conll: bool = False) -> Table:
@@ -118,9 +142,9 @@ def file_table(path: Path, *, conll: bool = False) -> Table:
     if kind == "parquet":
         return _parquet_table(path)
     if kind == "json" and _starts_with_list(path):
-        return Table(file, None, lambda _: _json_rows(path))
+        return Table(file, None, lambda _: _json_rows(path), base=path.parent)
     if kind in ("json", "jsonl"):
-        return Table(file, None, lambda _: json_rows(file, lines(path)), "line")
+        return Table(file, None, lambda _: json_rows(file, lines(path)), "line", base=path.parent)
     return Table(file, ["text"], lambda _: text_rows(lines(path)), "line", _NO_LABELS)
 
 
@@ -173,10 +197,10 @@ def _not_utf8(file: str, number: int, offset: int, raw: bytes, bad: UnicodeDecod
     return RowError(file, number, reason, "line")
 
 
-def text_rows(source: Iterable[Line]) -> RowStream:
+def text_rows(source: Iterable[Line], role: str = "text") -> RowStream:
     """A text a line."""
     for number, text, error in source:
-        yield number, error or {"text": text.rstrip("\r\n")}
+        yield number, error or {role: text.rstrip("\r\n")}
 
 
 def json_rows(file: str, source: Iterable[Line]) -> RowStream:
@@ -242,7 +266,7 @@ def _csv_table(path: Path, kind: str) -> Table:
     if twice:
         raise DataError(f'"{path}" names the column "{twice[0]}" twice; rename one of them.')
     read = _csv_rows if kind == "csv" else _tsv_rows
-    return Table(str(path), columns, lambda _: read(path, columns, separator), "line", _HEADER)
+    return Table(str(path), columns, lambda _: read(path, columns, separator), "line", _HEADER, path.parent)
 
 
 def _separator(head: str) -> str:
@@ -324,7 +348,7 @@ def _parquet_table(path: Path) -> Table:
         schema = parquet.read_schema(path)
     except (pa.ArrowInvalid, OSError) as bad:
         raise DataError(f'"{path}" is not a parquet file that can be read ({bad}); write it again.') from bad
-    return Table(str(path), schema.names, lambda needed: _parquet_rows(path, needed))
+    return Table(str(path), schema.names, lambda needed: _parquet_rows(path, needed), base=path.parent)
 
 
 def _parquet_rows(path: Path, needed: Sequence[str] | None) -> RowStream:

@@ -90,10 +90,8 @@ def _plain(
     seed: int,
 ) -> dict[str, Interval]:
     times = max(min(_FEWEST, resamples), min(resamples, _MOST, _WORK // len(labels)))
-    drawn: list[dict[str, float]] = []
-    for block in resampled_indices(len(labels), times, seed):
-        for row in block.tolist():
-            drawn.append(task.metrics([predicted[i] for i in row], [labels[i] for i in row]))
+    score = task.rescored(predicted, labels)
+    drawn = [score(row) for block in resampled_indices(len(labels), times, seed) for row in block.tolist()]
     return {n: percentile_interval(v, [d.get(n, math.nan) for d in drawn], level) for n, v in metrics.items()}
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 __all__ = ["check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"]
 
+import importlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,6 +20,7 @@ from pretune.evaluation import evaluate as score
 from pretune.explainers.base import Explainer
 from pretune.explaining import Explanation, explain_records, write_page
 from pretune.finetuning import finetune, labelled
+from pretune.heat_map import HeatMap, write_picture
 from pretune.limits import check_numbers
 from pretune.modalities.base import truncated
 from pretune.predicting import load
@@ -53,6 +55,7 @@ def predict(
     columns: Mapping[str, str] | None = None,
     batch_size: int = 64,
     precision: str | None = None,
+    files: str | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Predicts every record, in input order; a bad row gives an ``error`` in its place.
 
@@ -62,8 +65,9 @@ def predict(
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
         batch_size: Most records in one run of the model.
         precision: ``fp32`` or ``bf16`` (same labels); not given: bf16 where the hardware has it.
+        files: A folder for what the task can also write: drawn boxes and COCO results, masks and overlays.
     """
-    return load(run, precision=precision).stream(data, columns=columns, batch_size=batch_size)
+    return load(run, precision=precision).stream(data, columns=columns, batch_size=batch_size, files=files)
 
 
 def explain(
@@ -76,15 +80,15 @@ def explain(
     num_random: int = 20,
     seed: int = 0,
 ) -> list[Explanation]:
-    """Shows which words decided, with faithfulness beside random explanations.
+    """Shows which words, or pixels, decided, with faithfulness beside random explanations.
 
     Args:
         run: A run directory of `finetune`.
-        data: A list of texts or records, or a file of them; on the command line a text itself, or a file.
+        data: A list of texts, pictures or records, or a file of them; on the command line a text itself, or a file.
         explainer: How to attribute; `pretune list` names them.
         of: The class, or the number of the entity, to explain instead of the prediction.
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
-        num_random: Random orders of the words that the explanation is compared with; 0 leaves that out.
+        num_random: Random orders of the words or patches that the explanation is compared with; 0 leaves that out.
         seed: Of the random orders.
     """
     return explain_records(
@@ -126,6 +130,7 @@ def predict_command(
     columns: Mapping[str, str] | None = None,
     batch_size: int = 64,
     precision: str | None = None,
+    files: str | None = None,
     out: str | None = None,
 ) -> int:
     """Predicts every record, one JSON line each, in input order.
@@ -136,12 +141,13 @@ def predict_command(
         columns: Column of each role, where the usual names do not fit.
         batch_size: Most records in one run of the model.
         precision: fp32 or bf16 (same labels); not given: bf16 where the hardware has it.
+        files: A folder for what the task can also write: drawn boxes and COCO results, masks and overlays.
         out: File to write instead of standard output.
     """
     failed = total = 0
     predictor = load(run, precision=precision)
     with _writing(out) as stream:
-        for row in predictor.stream(data, columns=columns, batch_size=batch_size):
+        for row in predictor.stream(data, columns=columns, batch_size=batch_size, files=files):
             total, failed = total + 1, failed + ("error" in row)
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
     if predictor.task.truncates and predictor.modality.num_truncated:
@@ -180,29 +186,40 @@ def explain_command(
     seed: int = 0,
     out: str | None = None,
 ) -> int:
-    """Shows which words decided, with faithfulness beside random explanations.
+    """Shows which words, or pixels, decided, with faithfulness beside random explanations.
 
     Args:
         run: A run directory of `pretune finetune`.
-        data: A text, a file of records, or - for standard input.
+        data: A text, a picture, a file or folder of records, or - for standard input.
         explainer: How to attribute.
         of: The class, or the number of the entity, to explain instead of the prediction.
         columns: Column of each role, where the usual names do not fit.
-        num_random: Random orders of the words that the explanation is compared with; 0 leaves that out.
+        num_random: Random orders of the words or patches that the explanation is compared with; 0 leaves that out.
         seed: Of the random orders.
-        out: A .html page or a .json file to write as well.
+        out: A .html page, a .json file or (of pictures) a .png to write as well.
     """
-    if out is not None and Path(out).suffix not in (".html", ".json"):
-        raise ConfigError(f'--out ends with .html or .json; found "{out}".')
+    if out is not None and Path(out).suffix not in (".html", ".json", ".png"):
+        raise ConfigError(f'--out ends with .html, .json or .png; found "{out}".')
     records = _text_or_file(data)
     found = explain(run, records, explainer=explainer, of=of, columns=columns, num_random=num_random, seed=seed)
     _console().print(*(e.render() for e in found))
-    if out is not None and out.endswith(".json"):
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-        write_text(Path(out), json.dumps([e.to_dict() for e in found], indent=2) + "\n")
-    elif out is not None:
-        write_page(found, Path(out))
+    if out is not None:
+        _write_explanations(found, Path(out))
     return 0
+
+
+def _write_explanations(found: list[Explanation], file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.suffix == ".json":
+        write_text(file, json.dumps([e.to_dict() for e in found], indent=2) + "\n")
+    elif file.suffix == ".html":
+        write_page(found, file)
+    else:
+        pictures = [e for e in found if isinstance(e, HeatMap)]
+        if not pictures:
+            raise ConfigError(f'Only explanations of pictures can be a .png, as "{file}"; use .html or .json.')
+        write_picture(pictures, file)
+    say(f"wrote {file}")
 
 
 def _text_or_file(data: str) -> Any:
@@ -228,37 +245,38 @@ def check_command(
     test: str | None = None,
     columns: Mapping[str, str] | None = None,
     boundary: str = "line",
+    modality: str = "text",
 ) -> int:
     """Looks for problems in data before any compute is spent.
 
     Args:
         data: File, folder or Hub name.
-        task: What the labels are for (classification, tagging, regression); not given: unlabelled text.
+        task: What the labels are for (classification, tagging, regression); not given: unlabelled data.
         test: Labelled test data, to look for overlap with `data`.
         columns: Column of each role, where the usual names do not fit.
         boundary: For unlabelled .txt files: a document is a line, lines up to a blank one, or the file.
+        modality: What the data is: text or image.
     """
-    report = check(data, task=task, test=test, columns=columns or {}, boundary=boundary)
+    report = check(data, task=task, test=test, columns=columns or {}, boundary=boundary, modality=modality)
     report.render()
     return report.status
 
 
 def demo_command(
-    name: str = "text", *, out: str = "runs/demo", budget: str = "60s", seed: int = 0, seeds: int = 3
+    name: str = "text", *, out: str = "runs/demo", budget: str | None = None, seed: int = 0, seeds: int = 3
 ) -> int:
     """Pre-trains, fine-tunes, predicts and explains on data that is already on this machine.
 
     Args:
-        name: Which demo: text.
+        name: Which demo: text or digits.
         out: Folder for its runs and the report.
-        budget: Of the pre-training.
+        budget: Of the pre-training; not given: 60s, for digits 20s.
         seed: First seed.
         seeds: Paired repetitions of the comparison.
     """
-    from pretune import demo_text
-
-    demos: dict[str, Callable[..., Any]] = {"text": demo_text.run}
+    demos = ("text", "digits")
     if name not in demos:
         raise ConfigError(f'There is no demo "{name}"; there are: {", ".join(demos)}.')
-    demos[name](out=Path(out) / name, budget=budget, seed=seed, seeds=seeds)
+    demo = importlib.import_module(f"pretune.demo_{name}")
+    demo.run(out=Path(out) / name, seed=seed, seeds=seeds, **({} if budget is None else {"budget": budget}))
     return 0

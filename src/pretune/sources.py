@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["STDIN", "Hub", "Local", "Source", "dataset_table", "exists", "load_hub", "locate", "tables"]
+__all__ = ["STDIN", "Hub", "Layout", "Local", "Source", "dataset_table", "exists", "load_hub", "locate", "tables"]
 
 import itertools
 import os
@@ -10,7 +10,7 @@ import re
 import socket
 import sys
 import urllib.request
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,15 +18,18 @@ from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import datasets
+import numpy as np
 
 from pretune.class_names import class_names, with_names
 from pretune.errors import DataError, did_you_mean, similar
+from pretune.image_sources import image_tables
 from pretune.readers import (
-    FORMATS,
+    MEDIA,
     RowError,
     RowStream,
     Table,
     decoded,
+    endings,
     file_table,
     format_of,
     json_rows,
@@ -35,7 +38,7 @@ from pretune.readers import (
 )
 
 Source: TypeAlias = Any
-"""A path, ``folder:split``, ``hub-name[:config]:split``, ``-``, a DataFrame, a list or a ``Dataset``."""
+"""A path, ``folder:split``, ``hub-name[:config]:split``, ``-``, a DataFrame, a list, arrays or a ``Dataset``."""
 
 STDIN = "-"
 
@@ -48,8 +51,9 @@ _SPLITS = {
     "dev": "valid",
     "test": "test",
     "testing": "test",
+    "t10k": "test",
 }
-_SHARD = re.compile(r"[-_.]\d.*")
+_SHARD = re.compile(r"[-_.](\d|images|labels).*")
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+){0,2}")
 _BATCH = 512
 
@@ -61,12 +65,14 @@ class Local:
     Attributes:
         root: The file or folder that was named.
         files: Those that will be read, sorted.
-        ignored: Files below `root` whose ending is not in `FORMATS`.
+        ignored: Files below `root` of other formats.
+        split: Of the arrays of an .npz file.
     """
 
     root: Path
     files: tuple[Path, ...]
     ignored: tuple[Path, ...] = ()
+    split: str | None = None
 
     @property
     def classes(self) -> bool:
@@ -74,6 +80,13 @@ class Local:
         inner = [f.relative_to(self.root).parts for f in self.files if f != self.root]
         plain = all(format_of(f) == "text" for f in self.files)
         return plain and all(len(p) > 1 for p in inner) and len({p[0] for p in inner}) > 1
+
+
+@dataclass(frozen=True)
+class Layout(Local):
+    """Files in a layout that a task knows (`Task.source`), with the tables that it made of them."""
+
+    made: tuple[Table, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,8 +98,12 @@ class Hub:
     split: str | None = None
 
 
-def locate(source: str | Path) -> Local | Hub | datasets.Dataset:
+def locate(source: str | Path, medium: str | None = None) -> Local | Hub | datasets.Dataset:
     """Finds what a path or name stands for.
+
+    Args:
+        source: A path or name.
+        medium: What its files should hold, of `MEDIA`; None takes the files of every medium.
 
     ``folder:split`` takes one split of a folder that has several (``train.csv`` and ``test.csv``, or
     folders of these names); ``folder:all`` takes all files. Hub names are ``name``, ``name:split`` and
@@ -104,7 +121,7 @@ def locate(source: str | Path) -> Local | Hub | datasets.Dataset:
         if exists(_expanded(before)):
             path, split = _expanded(before), after
     if exists(path):
-        return (_saved(path, split) or _folder(path, split)) if path.is_dir() else _file(path, split)
+        return (_saved(path, split) or _folder(path, split, medium)) if path.is_dir() else _file(path, split, medium)
     if isinstance(source, Path) or _is_path(text):
         shown = text if len(text) <= 100 else f"{text[:97]}..."
         raise DataError(f'There is no file or folder "{shown}"; check the path.{similar(path)}')
@@ -129,30 +146,31 @@ def exists(path: Path) -> bool:
 
 def _is_path(text: str) -> bool:
     looks = text.startswith((".", "~", os.sep)) or not _HUB_NAME.fullmatch(text)
-    return looks or text.lower().removesuffix(".gz").endswith(tuple(FORMATS))
+    return looks or format_of(Path(text)) is not None
 
 
-def _file(path: Path, split: str | None) -> Local:
-    if split:
+def _file(path: Path, split: str | None, medium: str | None) -> Local:
+    if split and path.suffix.lower() != ".npz":
         raise DataError(f'"{path}" is one file and has no split "{split}"; leave ":{split}" out.')
-    if format_of(path) is None:
-        raise DataError(f'Cannot read "{path}": expected a file that ends in {_endings()}; convert or rename it.')
+    if not _fits(path, medium):
+        raise DataError(f'Cannot read "{path}": expected a file that ends in {endings(medium)}; convert or rename it.')
     if path.is_file() and path.stat().st_size == 0:
         raise DataError(f'"{path}" is empty; give a file with at least one row.')
-    return Local(path, (path,))
+    return Local(path, (path,), split=_SPLITS.get(split, split) if split else None)
 
 
-def _endings() -> str:
-    return ", ".join(FORMATS) + " (or these with .gz)"
+def _fits(path: Path, medium: str | None) -> bool:
+    found = format_of(path)
+    return found is not None and (medium is None or found in MEDIA[medium])
 
 
-def _folder(path: Path, split: str | None) -> Local:
+def _folder(path: Path, split: str | None, medium: str | None) -> Local:
     every = [f for f in sorted(path.rglob("*")) if f.is_file() and not _hidden(f.relative_to(path))]
-    files = [f for f in every if format_of(f)]
-    ignored = tuple(f for f in every if not format_of(f))
+    files = [f for f in every if _fits(f, medium)]
+    ignored = tuple(f for f in every if not _fits(f, medium))
     if not files:
-        endings = ", ".join(sorted({f.suffix or f.name for f in ignored})) or "no file at all"
-        raise DataError(f'"{path}" holds {endings}; expected files that end in {_endings()}.')
+        present = ", ".join(sorted({f.suffix or f.name for f in ignored})) or "no file at all"
+        raise DataError(f'"{path}" holds {present}; expected files that end in {endings(medium)}.')
     if split == "all":
         return Local(path, tuple(files), ignored)
     root = _single_folder(path, files)
@@ -191,6 +209,8 @@ def _single_folder(path: Path, files: Sequence[Path]) -> Path:
         inside = path / tops.pop()
         if tops or not inside.is_dir() or inside.name.lower() in _SPLITS:
             return path
+        if any(f.parent == inside and format_of(f) == "image" for f in files):
+            return path  # the only class
         path = inside
 
 
@@ -257,11 +277,14 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
-def tables(source: Source, *, labelled: bool = False, conll: bool = False) -> Iterator[Table]:
+def tables(
+    source: Source, *, labelled: bool = False, conll: bool = False, medium: str | None = "text"
+) -> Iterator[Table]:
     """The tables of any source, in order.
 
     Args:
         source: See `Source`.
+        medium: What its files hold, of `MEDIA`.
         labelled: Labels are wanted: in sub-folders of ``.txt``, a file is a row and its folder the label.
         conll: Token tags are wanted: ``.txt`` files are CoNLL columns.
 
@@ -269,13 +292,19 @@ def tables(source: Source, *, labelled: bool = False, conll: bool = False) -> It
         DataError: The source does not exist or is of no sort that can be read.
     """
     if isinstance(source, str) and source == STDIN:
-        yield _stdin_table()
+        yield _stdin_table(medium)
     elif isinstance(source, str | Path):
-        yield from _located_tables(locate(source), labelled, conll)
+        yield from _located_tables(locate(source, medium), labelled, conll, medium)
+    elif isinstance(source, Layout):
+        yield from source.made
     elif isinstance(source, datasets.Dataset):
         yield dataset_table(source, "the data set")
     elif isinstance(source, list | tuple):
-        yield Table("the list", None, lambda _: _list_rows(source))
+        yield Table("the list", None, lambda _: _list_rows(source, medium))
+    elif isinstance(source, np.ndarray):
+        yield Table("the array", ["image"], lambda _: ((n, {"image": x}) for n, x in enumerate(source, 1)))
+    elif isinstance(source, dict) and source and all(isinstance(v, np.ndarray | list) for v in source.values()):
+        yield Table("the arrays", list(source), lambda needed: _frame_rows(_Arrays(source), needed))
     elif hasattr(source, "columns") and hasattr(source, "itertuples"):
         columns = [str(c) for c in source.columns]
         yield Table("the DataFrame", columns, lambda needed: _frame_rows(source, needed))
@@ -290,11 +319,23 @@ def _split_hint(source: Any) -> str:
     return f' (one split of it, as data["{next(iter(source))}"])' if isinstance(source, dict) and source else ""
 
 
-def _located_tables(found: Local | Hub | datasets.Dataset, labelled: bool, conll: bool) -> Iterator[Table]:
+class _Arrays(dict[str, Any]):
+    """Columns of equal length, by name."""
+
+    @property
+    def columns(self) -> Iterable[str]:
+        return self.keys()
+
+
+def _located_tables(
+    found: Local | Hub | datasets.Dataset, labelled: bool, conll: bool, medium: str | None
+) -> Iterator[Table]:
     if isinstance(found, Hub):
         yield dataset_table(load_hub(found), found.name)
     elif isinstance(found, datasets.Dataset):
         yield dataset_table(found, "the saved data set")
+    elif medium == "image":
+        yield from image_tables(found.root, found.files, labelled=labelled, split=found.split)
     elif labelled and found.classes:
         yield from (_class_table(file, found.root) for file in found.files)
     else:
@@ -333,10 +374,12 @@ def _frame_rows(frame: Any, needed: Sequence[str] | None) -> RowStream:
         yield number, dict(zip(columns, values, strict=True))
 
 
-def _list_rows(items: Sequence[Any]) -> RowStream:
+def _list_rows(items: Sequence[Any], medium: str | None) -> RowStream:
     for number, item in enumerate(items, 1):
         if isinstance(item, dict):
             yield number, item
+        elif isinstance(item, np.ndarray) or hasattr(item, "convert") or (medium == "image" and not _is_words(item)):
+            yield number, {"image": item}
         elif isinstance(item, str):
             yield number, {"text": item}
         elif isinstance(item, list | tuple):
@@ -346,8 +389,12 @@ def _list_rows(items: Sequence[Any]) -> RowStream:
             yield number, RowError("the list", number, reason)
 
 
-def _stdin_table() -> Table:
-    """JSON objects when the first line with text begins with ``{``, else a text a line."""
+def _is_words(item: Any) -> bool:
+    return isinstance(item, list | tuple)
+
+
+def _stdin_table(medium: str | None) -> Table:
+    """JSON objects when the first line with text begins with ``{``, else a text (or the path of an image) a line."""
     stream = decoded("stdin", sys.stdin.buffer)
     head = []
     for line in stream:
@@ -357,4 +404,5 @@ def _stdin_table() -> Table:
     every = itertools.chain(head, stream)
     if head and head[-1].text.lstrip().startswith("{"):
         return Table("stdin", None, lambda _: json_rows("stdin", every), "line")
-    return Table("stdin", ["text"], lambda _: text_rows(every), "line")
+    role = "image" if medium == "image" else "text"
+    return Table("stdin", [role], lambda _: text_rows(every, role), "line")

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from pretune.errors import ConfigError
 from pretune.masking import TokenTable
 from pretune.modalities.base import Batch, Corpus, Modality
-from pretune.objectives.base import Objective
+from pretune.objectives.base import Floor, Objective
 from pretune.segments import unigram_entropy
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -40,6 +40,11 @@ class TokenObjective(Objective):
         """The loss that word frequency alone reaches."""
         stream: Any = corpus
         return {"unigram_entropy": unigram_entropy(stream.counts())}
+
+    def floor(self, corpus: Corpus) -> Floor | None:
+        """The same, for ``mlm_loss`` where it is logged."""
+        entropy = self.health(corpus).get("unigram_entropy")
+        return None if entropy is None else Floor(entropy, "word frequency", "mlm_loss")
 
     def export(self) -> PreTrainedModel:
         """The model; its config keeps the dropout rate that fine-tuning should use."""

@@ -29,7 +29,7 @@ from pretune.errors import ConfigError, NumericsError, PretuneError, did_you_mea
 from pretune.limits import check_numbers
 from pretune.loop import Loop, NotFinite, Steps, load_tensors, own_tensors
 from pretune.modalities.base import Batch, Example
-from pretune.objectives.base import Objective
+from pretune.objectives.base import Floor, Objective
 from pretune.progress import Console, StopRequest, interruptible
 from pretune.strategies.base import Strategy
 
@@ -47,7 +47,7 @@ class FitResult:
 
     Attributes:
         steps: Optimiser steps.
-        tokens: Input elements seen (tokens, pixels, samples).
+        tokens: Input elements seen (tokens, images, samples).
         seconds: Wall time, over all resumptions.
         best: Best validation metrics (the weights that are kept), or the last ones when nothing chooses.
         forecast: What calibration promised.
@@ -74,7 +74,7 @@ def fit(
     lengths: Sequence[int] | None = None,
     validate: Callable[[], dict[str, float]] | None = None,
     primary: str | None = None,
-    floor: float | None = None,
+    floor: Floor | None = None,
     min_steps: int = 1,
     num_micro_batches: int = 1,
     num_validations: int = 10,
@@ -107,7 +107,7 @@ def fit(
         lengths: Length of each example, for length buckets.
         validate: Held-out metrics of the objective as it stands.
         primary: Metric of `validate` that chooses the kept weights, higher is better; None keeps the last.
-        floor: The loss of a model that knows only frequencies; printed beside the loss.
+        floor: A reference value, printed beside the loss.
         min_steps: Least steps for budgets in epochs; few labels need enough steps (Mosbach et al. 2021).
         num_micro_batches: Gradient accumulation: parts of the batch that are computed one after the other.
         num_validations: How often to validate over the budget.
@@ -131,14 +131,16 @@ def fit(
     accelerator = _accelerator(precision, tracker, run)
     machine.keep_freed_memory()
     objective.to(accelerator.device).train()
-    optimizers = optim.build(objective, optimizer=optimizer, lr=lr, weight_decay=weight_decay, strategies=strategies)
+    optimizers = optim.build(
+        objective, optimizer=optimizer, lr=lr, weight_decay=weight_decay, betas=objective.betas, strategies=strategies
+    )
     loop = Loop(objective, accelerator, optimizers, strategies, Plan(1), seed, max_grad_norm, ema)
     order = Order(len(examples), min(batch_size, len(examples)), seed=seed, lengths=lengths)
     steps = _steps(objective, examples, order, seed, num_micro_batches, accelerator)
     loop.started = time.monotonic()
     forecast = _begin(loop, steps, limit, order, min_steps, state, run)
     drive = _Drive(
-        loop, limit, run, Console(accelerator, floor), validate, primary, patience, num_validations,
+        loop, limit, run, Console(accelerator, floor, objective.counted), validate, primary, patience, num_validations,
         schedule, warmup_rate, saving,
     )  # fmt: skip
     drive.console.start(loop, forecast, order.steps_per_epoch, machine.describe(accelerator.device))

@@ -6,16 +6,18 @@ __all__ = ["Words", "words_of"]
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from pretune.errors import DataError
 from pretune.modalities.base import Batch, Example
-from pretune.perturbing import WORDS
+from pretune.perturbing import WORDS, hidden_id
+from pretune.pieces import Pieces
 from pretune.tasks.base import Task
+from pretune.word_explanation import WordExplanation
 
 # scripts without spaces: a character is a word
 _UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
@@ -23,7 +25,7 @@ _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+(?:[-'’][^\W{_UNSPACED}]+
 
 
 @dataclass(frozen=True)
-class Words:
+class Words(Pieces):
     """The words of one record, the white space before each, and the one row of tokens that holds them.
 
     Attributes:
@@ -33,7 +35,10 @@ class Words:
         batch: One row; has ``word_of``, the word of each token (-1 for special tokens).
         num_unread: Words of the record that are not in this row: too long for the model.
         first: Position in the record of the first word here.
+        span: First and last + 1 word of the entity that is explained, in the record.
     """
+
+    noun: ClassVar[str] = "words"
 
     texts: list[str]
     gaps: list[str]
@@ -41,6 +46,10 @@ class Words:
     batch: Batch
     num_unread: int = 0
     first: int = 0
+    span: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
 
     @property
     def of_token(self) -> Tensor:
@@ -55,8 +64,28 @@ class Words:
         sums.index_add_(0, place[place >= 0].cpu(), scores[place.to(scores.device) >= 0].double().cpu())
         return sums.tolist()
 
+    def hiding(self, task: Task, hidden: Sequence[frozenset[int]]) -> Tensor:
+        """Token ids with the mask in place of each token of these words."""
+        table = torch.zeros(len(hidden), len(self) + 1, dtype=torch.bool)
+        for row, chosen in enumerate(hidden):
+            table[row, list(chosen)] = True
+        # -1, special tokens, takes the last column, which is never hidden
+        return torch.where(table[:, self.of_token], hidden_id(task), self.batch["input_ids"][0])
 
-def words_of(task: Task, record: Mapping[str, Any], example: Example, span: Sequence[int] | None = None) -> Words:
+    def explanation(self, scores: Tensor | None, **common: Any) -> WordExplanation:
+        """The words with their scores."""
+        return WordExplanation(
+            words=self.texts,
+            scores=[0.0] * len(self) if scores is None else self.merged(scores),
+            gaps=self.gaps,
+            breaks=self.breaks,
+            span=None if self.span is None else (self.span[0] - self.first, self.span[1] - self.first),
+            num_unread=self.num_unread,
+            **common,
+        )
+
+
+def words_of(task: Task, record: Mapping[str, Any], example: Example, span: tuple[int, int] | None = None) -> Words:
     """Finds the words of a record and their tokens.
 
     Args:
@@ -67,7 +96,7 @@ def words_of(task: Task, record: Mapping[str, Any], example: Example, span: Sequ
     """
     batch = task.collate([example])
     if "words" in example:
-        return _of_tagged(example, batch, span)
+        return replace(_of_tagged(example, batch, span), span=span)
     return _of_text(task, record, example, batch)
 
 

@@ -286,7 +286,7 @@ DATA = {
     "explain ft columns.csv": 'no column for "text"',
     "explain ft film --of great": 'no label "great"; there are: bad, good',
     "explain tagger 'anna sang' --of 7": "no entity '7'",
-    "explain ft film --out why.pdf": "--out ends with .html or .json",
+    "explain ft film --out why.pdf": "--out ends with .html, .json or .png",
     "check missing.csv --task classification": 'no file or folder "missing.csv"',
     "check columns.csv --task classification": 'no column for "text"',
     "check header.csv --task classification": "no rows",

@@ -16,7 +16,7 @@ from pretune.errors import ConfigError, ModelError
 from pretune.explainers.base import Explainer
 from pretune.features import model_inputs
 from pretune.modalities.base import Batch
-from pretune.perturbing import expanded
+from pretune.perturbing import expanded, grid_of
 from pretune.tasks.base import Task
 
 
@@ -33,12 +33,19 @@ class Attention(Explainer):
         self.residual_rate = residual_rate
 
     def scores(self, task: Task, batch: Batch, *, of: Any = None) -> Tensor:
-        """Share of each token in what the target is read from, shape (tokens,), at least 0, sum 1."""
+        """Share of each token, shape (tokens,), or pixel, (height, width), in what the target is read from, at least 0.
+
+        Shares of tokens sum to 1; of pixels to what the patches have of it.
+        """
+        flow = self._rollout(task, batch, of)
+        return flow if task.modality.kind == "tokens" else _on_pixels(task, batch, flow)
+
+    def _rollout(self, task: Task, batch: Batch, of: Any) -> Tensor:
         model = task.model
-        inputs = model_inputs(model, expanded(task, batch, batch["input_ids"].to(task.device)))
+        inputs = model_inputs(model, expanded(task, batch, batch[task.modality.main_input].to(task.device)))
         with torch.no_grad(), _eager(model):
             output = model(**inputs, output_attentions=True)
-        if not output.attentions:
+        if not getattr(output, "attentions", None):
             raise ModelError(f"A {model.config.model_type} model gives no attention weights; use another explainer.")
         flow = torch.eye(output.attentions[0].shape[-1], device=task.device)
         for layer in output.attentions:
@@ -60,6 +67,16 @@ class Attention(Explainer):
         if getattr(task.model.config, "classifier_pooling", "cls") == "mean":
             return torch.full((num_tokens,), 1 / num_tokens, device=logits.device)
         return torch.eye(num_tokens, device=logits.device)[0]
+
+
+def _on_pixels(task: Task, batch: Batch, flow: Tensor) -> Tensor:
+    """Shares of patch tokens, which follow those of no place ([CLS], registers), spread over their pixels."""
+    rows, columns, side = grid_of(task, batch)
+    height, width = batch["pixel_values"].shape[-2:]
+    if len(flow) < rows * columns:
+        raise ModelError(f"A {task.model.config.model_type} model has no token for each patch; use another explainer.")
+    grid = flow[len(flow) - rows * columns :].reshape(rows, columns) / side**2
+    return grid.repeat_interleave(side, 0).repeat_interleave(side, 1)[:height, :width]
 
 
 @contextlib.contextmanager

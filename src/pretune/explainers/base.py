@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Explainer"]
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -15,6 +15,9 @@ from pretune.tasks.base import Task
 
 class Explainer(Method):
     """Scores every input element (token, patch, frame) by its share in the target."""
+
+    accepts: ClassVar[frozenset[str]] = frozenset({"tokens", "pixels"})
+    """Modality kinds it works for."""
 
     def scores(self, task: Task, batch: Batch, *, of: Any = None) -> Tensor:
         """Attribution of each input element.

@@ -1,4 +1,4 @@
-"""Integrated gradients over the input embeddings (Sundararajan et al. 2017): signed, with a known sum."""
+"""Integrated gradients over embeddings or pixels (Sundararajan et al. 2017): signed, with a known sum."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ __all__ = ["IntegratedGradients"]
 from typing import Any, Literal
 
 import torch
+from captum.attr import IntegratedGradients as CaptumGradients
 from captum.attr import LayerIntegratedGradients
 from torch import Tensor
 
 from pretune.errors import ConfigError
 from pretune.explainers.base import Explainer
 from pretune.modalities.base import Batch
-from pretune.perturbing import MAX_TOKENS, expanded, hidden_id, word_groups
+from pretune.perturbing import MAX_TOKENS, expanded, hidden_id, per_pass, word_groups
 from pretune.tasks.base import Task
 
 
 class IntegratedGradients(Explainer):
-    """Gradients of the target, averaged on the straight way from a baseline without words to the record.
+    """Gradients of the target, averaged on the straight way from a baseline without words or picture to the record.
 
     The baseline has the mask token in place of every word and keeps special tokens: the model saw masks in
     pre-training as "a word is here, which one is not known", whereas padding is never attended to; and
-    special tokens are no evidence.
+    special tokens are no evidence. That of a picture is the mean colour of the data everywhere.
 
     Args:
         n_steps: Points on the way (Gauss-Legendre); more make the sum exacter, see `delta`.
         baseline: Token that stands for no word: ``mask`` (``unk`` where a tokenizer has none) or ``pad``.
-        max_tokens: Most tokens in one pass of the model, which bounds memory.
+        max_tokens: Most tokens (of pictures: patches) in one pass of the model, which bounds memory.
     """
 
     def __init__(
@@ -44,7 +45,9 @@ class IntegratedGradients(Explainer):
         """Of the latest record: sum of its scores minus target(record) - target(baseline)."""
 
     def scores(self, task: Task, batch: Batch, *, of: Any = None) -> Tensor:
-        """Signed share of each token in the target, shape (tokens,); special tokens get 0."""
+        """Signed share in the target of each token (special ones: 0), shape (tokens,), or pixel, (height, width)."""
+        if task.modality.kind == "pixels":
+            return self._of_pixels(task, batch, of)
         ids = batch["input_ids"].to(task.device)
         special = set(task.modality.hf.all_special_ids)  # type: ignore[attr-defined]
         kept = word_groups(batch, special).to(task.device) < 0
@@ -59,9 +62,26 @@ class IntegratedGradients(Explainer):
             ids,
             baselines=empty,
             n_steps=self.n_steps,
-            internal_batch_size=max(1, self.max_tokens // ids.shape[1]),
+            internal_batch_size=per_pass(task, batch, self.max_tokens),
             return_convergence_delta=True,
         )
         self.delta = float(delta.sum())
         scores: Tensor = found.detach().sum(-1)[0]
+        return scores
+
+    def _of_pixels(self, task: Task, batch: Batch, of: Any) -> Tensor:
+        pixels = batch["pixel_values"].to(task.device)
+
+        def forward(variants: Tensor) -> Tensor:
+            return task.target(task(expanded(task, batch, variants))["logits"].float(), batch, of=of)
+
+        found, delta = CaptumGradients(forward).attribute(
+            pixels,
+            baselines=torch.zeros_like(pixels),  # the mean colour, after normalisation
+            n_steps=self.n_steps,
+            internal_batch_size=per_pass(task, batch, self.max_tokens),
+            return_convergence_delta=True,
+        )
+        self.delta = float(delta.sum())
+        scores: Tensor = found.detach().sum(1)[0]
         return scores

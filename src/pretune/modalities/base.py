@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
+import numpy as np
 from transformers import PretrainedConfig
 
 from pretune.method import Method
@@ -51,6 +52,15 @@ class Modality(Method):
     families: ClassVar[Collection[str]] = ()
     """Families that `config` takes."""
 
+    counted: ClassVar[str] = "tokens"
+    """What budgets and rates count: ``tokens``, ``images`` or ``samples``."""
+
+    family: ClassVar[str]
+    """The architecture family from scratch when none is named."""
+
+    loader: ClassVar[str]
+    """The transformers class that loads what `save` writes: ``AutoTokenizer`` or ``AutoImageProcessor``."""
+
     columns: dict[str, str]
     """Columns that the user named for a role of unlabelled data; set before `learn` and `corpus`."""
 
@@ -79,9 +89,17 @@ class Modality(Method):
         """`process` for many records; a modality that can do them faster together overrides this."""
         return [self.process(record) for record in records]
 
+    def origin(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """What a prediction repeats of its record, so that it can be found again (the file of an image)."""
+        return {}
+
     def pad(self, examples: Sequence[Example]) -> Batch:
         """Examples of unequal length to one batch of model inputs."""
         raise NotImplementedError
+
+    def augment(self, examples: Sequence[Example], rng: np.random.Generator) -> list[Example]:
+        """Changed examples whose labels still hold, for training; the same ones where there is nothing to change."""
+        return list(examples)
 
     def length(self, example: Example) -> int:
         """Cost of an example, for length buckets (tokens, frames); equal sizes may all be 1."""

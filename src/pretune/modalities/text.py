@@ -45,6 +45,8 @@ class Text(Modality):
 
     kind = "tokens"
     main_input = "input_ids"
+    family = "modernbert"
+    loader = "AutoTokenizer"
     inputs: ClassVar[Mapping[str, Sequence[str]]] = data.TEXT_COLUMNS
     learnt: ClassVar[Sequence[str]] = ("tokenizer", "vocab_size", "lowercase")
     unlabelled: ClassVar[Sequence[str]] = ("boundary",)

@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-__all__ = ["Objective", "require_kind"]
+__all__ = ["Floor", "Objective", "require_kind"]
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from pretune import encoder
 from pretune.errors import ConfigError
 from pretune.method import Method
 from pretune.modalities.base import Batch, Corpus, Example, Modality
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A reference value for a loss: what something that has hardly learnt reaches; printed beside it.
+
+    Attributes:
+        value: The loss.
+        what: Who reaches it, e.g. "word frequency alone"; completes "learning more than ...".
+        of: The logged value that it is a reference for; ``loss`` where that is not logged.
+    """
+
+    value: float
+    what: str
+    of: str = "loss"
+
+    def seen(self, logs: dict[str, float]) -> float:
+        """The logged value to compare with."""
+        return logs[self.of if self.of in logs else "loss"]
 
 
 class Objective(Method, nn.Module):
@@ -33,6 +57,18 @@ class Objective(Method, nn.Module):
     family: ClassVar[str | None] = None
     """The only architecture family it works with from scratch, if it needs one."""
 
+    batch_size: int = 16
+    """Examples in a step unless told otherwise."""
+
+    counted: str = "tokens"
+    """The modality's `Modality.counted`; set when it is set up for a run."""
+
+    width_times_lr: float = 0.4
+    """Peak learning rate from scratch, unless told otherwise, times the encoder's width."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Of Adam."""
+
     scale: dict[str, float]
     """Set by `fit` before each forward: weight of this micro-batch's mean for each key of `counts` (1.0 on its own).
 
@@ -42,6 +78,9 @@ class Objective(Method, nn.Module):
     def __init__(self) -> None:
         nn.Module.__init__(self)
         self.scale = {}
+
+    def check(self, modality: Modality) -> None:
+        """Raises ConfigError for options that make no sense for this modality; called before data is read."""
 
     def setup(self, model: PreTrainedModel, modality: Modality) -> None:
         """Takes the encoder (see `auto_class`) and builds heads. Called once, before any optimiser exists."""
@@ -74,6 +113,25 @@ class Objective(Method, nn.Module):
 
     def health(self, corpus: Corpus) -> dict[str, float]:
         """Reference values printed beside the loss, e.g. ``{"unigram_entropy": 6.9}``; computed once, cheap."""
+        return {}
+
+    def floor(self, corpus: Corpus) -> Floor | None:
+        """The reference value printed beside the loss, from held-out data; computed once, cheap."""
+        return None
+
+    def default_lr(self, *, scratch: bool) -> float:
+        """Peak learning rate unless told otherwise: inverse to the width, a tenth for weights that know something."""
+        return self.width_times_lr * (1.0 if scratch else 0.1) / encoder.width(self.export().config)
+
+    def embeddings(self, examples: Sequence[Example]) -> Tensor | None:
+        """The vectors that a classifier of the exported model would read, (examples, width); None: not offered.
+
+        Called on held-out examples at validations, with gradients off, to see whether they collapse.
+        """
+        return None
+
+    def pictures(self, corpus: Corpus) -> dict[str, Image]:
+        """Pictures of what was learnt, by file name; written to RUN/pictures at the end of pre-training."""
         return {}
 
     def export(self) -> PreTrainedModel:

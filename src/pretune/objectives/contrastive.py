@@ -1,118 +1,50 @@
-"""Contrastive learning: two dropout views of a text must find each other in the batch."""
+"""Contrastive learning: two views of a text or image must find each other in the batch."""
 
 from __future__ import annotations
 
 __all__ = ["Contrastive"]
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
-from transformers import PreTrainedModel
-
-from pretune.errors import ConfigError
-from pretune.masking import mask_tokens
-from pretune.modalities.base import Batch, Corpus, Example, Modality
-from pretune.segments import Windows, framed, padded, token_batch
-from pretune.token_objective import TokenObjective, check_rate, encode, pooled
-from pretune.vocabulary import TiedHead, masked_targets
+from pretune.by_kind import ByKind
+from pretune.pixel_contrastive import PixelContrastive
+from pretune.text_contrastive import TextContrastive
 
 
-class Contrastive(TokenObjective):
-    """Unsupervised SimCSE (Gao et al. 2021): InfoNCE between two passes that differ in dropout alone.
+class Contrastive(ByKind):
+    """InfoNCE between two views; the others in the batch are the negatives, so use many examples a batch.
 
-    It shapes the pooled vector and teaches little about words: use it after `mlm` or on a checkpoint
-    (``--from``), with many texts a batch, since the others in the batch are the negatives.
+    Text: unsupervised SimCSE (Gao et al. 2021), two passes that differ in dropout alone; it shapes the pooled vector
+    and teaches little about words: use it after `mlm` or on a checkpoint (``--from``). Images: SimCLR (Chen et al.
+    2020), two random crops with changed colours, and a projection head that is thrown away.
 
     Args:
-        temperature: Divides the cosine similarities; smaller is sharper.
-        mlm_weight: Weight of masked language modelling in a third pass, which keeps token states from
+        temperature: Divides the cosine similarities; smaller is sharper. Not given: 0.05 for text, 0.2 for images.
+        mlm_weight: Text: weight of masked language modelling in a third pass, which keeps token states from
             decaying; 0 saves that pass.
-        mask_rate: Share of the tokens masked (80/10/10) in the third pass.
-        dropout: Dropout rate; it is what makes the two views differ, so it cannot be 0.
+        mask_rate: Text: share of the tokens masked (80/10/10) in the third pass.
+        dropout: Text: dropout rate; it is what makes the two views differ, so it cannot be 0.
+        projection_size: Images: width of the vectors that are compared.
+        min_crop: Images: least area of a crop, as a share of the image.
+        flip_rate: Images: share of the views that are mirrored; 0 where left and right mean something, as in digits.
+        jitter: Images: strength of the changes of brightness, contrast and colour; 0 is off.
+        grayscale_rate: Images: share of the views that lose their colour.
     """
 
+    accepts: ClassVar[frozenset[str]] = frozenset({"tokens", "pixels"})
     units: ClassVar[str] = "sentences"
 
     def __init__(
         self,
         *,
-        temperature: float = 0.05,
+        temperature: float | None = None,
         mlm_weight: float = 0.1,
         mask_rate: float = 0.15,
         dropout: float = 0.1,
+        projection_size: int = 128,
+        min_crop: float = 0.2,
+        flip_rate: float = 0.5,
+        jitter: float = 0.5,
+        grayscale_rate: float = 0.2,
     ) -> None:
-        super().__init__()
-        self.temperature = check_rate("temperature", temperature, low=0.001, high=10)
-        self.mlm_weight = check_rate("mlm_weight", mlm_weight, high=1e6)
-        self.mask_rate = check_rate("mask_rate", mask_rate, low=0.01)
-        self.dropout = check_rate("dropout", dropout, high=0.9)
-        if dropout == 0:
-            raise ConfigError(
-                'The objective "contrastive" needs dropout above 0: its two views differ in nothing else.'
-            )
-
-    def setup(self, model: PreTrainedModel, modality: Modality) -> None:
-        """Takes the bare encoder with its pooler."""
-        super().setup(model, modality)
-        table: Any = model.get_input_embeddings()
-        self.mlm_head = TiedHead(model.config.hidden_size, table) if self.mlm_weight > 0 else None
-
-    def examples(self, corpus: Corpus, *, seed: int) -> Sequence[Example]:
-        """Windows of sentences of one document."""
-        return Windows(corpus, self.max_length - 2, seed=seed)
-
-    def collate(self, examples: Sequence[Example], rng: np.random.Generator) -> Batch:
-        """The texts, and with an MLM weight their masked copies (``masked_ids``, ``labels``)."""
-        ids, lengths = padded([np.concatenate(e["sentences"]) for e in examples], self.table.pad_id)
-        ids, lengths = framed(ids, lengths, self.table, self.max_length)
-        if self.mlm_weight == 0:
-            return token_batch(lengths, input_ids=ids)
-        noisy, labels = mask_tokens(ids, self.table, rng, mask_rate=self.mask_rate)
-        return token_batch(lengths, input_ids=ids, masked_ids=noisy, labels=labels)
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """InfoNCE of the two views, plus weighted masked language modelling."""
-        num = len(batch["input_ids"])
-        inputs = self._stacked(batch)
-        encoded = encode(self.model, inputs)
-        vectors = F.normalize(pooled(self.model, encoded, inputs)[: 2 * num].float(), dim=-1)
-        first, second = vectors.split(num)
-        similarity = first @ second.T / self.temperature
-        truth = torch.arange(num, device=similarity.device)
-        contrast = F.cross_entropy(similarity, truth)
-        logs = {"contrast_loss": contrast.detach()} | _geometry(first.detach(), second.detach(), similarity.detach())
-        if self.mlm_head is None:
-            return {"loss": contrast, **logs}
-        positions, targets = masked_targets(batch["labels"])
-        states = encoded.last_hidden_state[2 * num :].flatten(0, 1).index_select(0, positions)
-        mlm, accuracy = self.mlm_head.loss(states, targets)
-        logs |= {"mlm_loss": mlm.detach(), "masked_accuracy": accuracy}
-        return {"loss": contrast + self.mlm_weight * mlm, **logs}
-
-    def _stacked(self, batch: Batch) -> Batch:
-        """Both views, and the masked copies, as one batch for one pass: dropout draws anew for every row."""
-        rows = [batch["input_ids"]] * 2 + ([batch["masked_ids"]] if self.mlm_head is not None else [])
-        stacked: Batch = {"input_ids": torch.cat(rows)}
-        if "attention_mask" in batch:
-            stacked["attention_mask"] = batch["attention_mask"].repeat(len(rows), 1)
-        return stacked
-
-    def health(self, corpus: Corpus) -> dict[str, float]:
-        """What word frequency alone reaches on ``mlm_loss``; without that, there is no reference."""
-        return super().health(corpus) if self.mlm_weight > 0 else {}
-
-
-def _geometry(first: Tensor, second: Tensor, similarity: Tensor) -> dict[str, Tensor]:
-    """How often views match, how near they are, how evenly texts spread (Wang and Isola 2020)."""
-    num = len(first)
-    apart = ~torch.eye(num, dtype=torch.bool, device=first.device)
-    distances = (2 - 2 * first @ first.T)[apart] if num > 1 else first.new_zeros(1)
-    return {
-        "match_accuracy": (similarity.argmax(dim=-1) == torch.arange(num, device=first.device)).float().mean(),
-        "alignment": (first - second).square().sum(dim=-1).mean(),
-        "uniformity": torch.logsumexp(-2 * distances, dim=0) - np.log(len(distances)),
-    }
+        super().__init__({"tokens": TextContrastive, "pixels": PixelContrastive}, locals())

@@ -28,7 +28,7 @@ class LoRA(Strategy):
         alpha: The update is scaled by ``alpha / rank``.
         dropout: Dropout rate on the input of the update.
         target_modules: Names (or ends of names) of the linear layers; None: all linear layers in the
-            encoder's blocks.
+            encoder's blocks, or its convolutions where it has none (ResNet).
         merge: Export one plain model with the updates added to its weights; otherwise an adapter directory
             of peft.
     """
@@ -99,7 +99,8 @@ class LoRA(Strategy):
 
 
 def _linear_in_blocks(model: PreTrainedModel) -> list[str]:
-    """Full names of the linear layers whose weights lie in the encoder's blocks."""
+    """Full names of the linear layers whose weights lie in the encoder's blocks; without any, of its convolutions."""
     table, top = depths(model), num_layers(model)
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    return [name for name in linear if 1 <= table.get(f"{name}.weight", 0) <= top]
+    inside = {n: m for n, m in model.named_modules() if 1 <= table.get(f"{n}.weight", 0) <= top}
+    linear = [name for name, module in inside.items() if isinstance(module, nn.Linear)]
+    return linear or [name for name, module in inside.items() if isinstance(module, nn.Conv2d)]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["BF16_MARGIN", "Prediction", "Task"]
+__all__ = ["BF16_MARGIN", "Prediction", "Target", "Task"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from pretune.encoder import Source, TransferReport
@@ -23,6 +28,15 @@ Prediction: TypeAlias = dict[str, Any]
 
 BF16_MARGIN = 0.5
 """Gap between two logits that the rounding of bfloat16 cannot close (errors of MiniLM's are below 0.1)."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What one explanation is about: its name, what `Task.target` takes, and first and last + 1 word of an entity."""
+
+    name: str
+    of: Any
+    span: tuple[int, int] | None = None
 
 
 class Task(Objective):
@@ -49,8 +63,18 @@ class Task(Objective):
     used: Sequence[str] = ()
     """Input roles of the records it was trained on: a model of pairs cannot judge single texts. Empty: not known."""
 
+    no_target: ClassVar[str] = "Nothing was predicted here; name what should be explained."
+    """What an explanation says when a prediction has no target."""
+
+    exact_in_bf16: ClassVar[bool] = True
+    """Whether `near_tie` finds the few records whose answer bfloat16 could change; if not, prediction is in float32."""
+
     model: PreTrainedModel
     modality: Modality
+
+    def source(self, given: Any) -> Any:
+        """The data that the user named; a task that knows a layout of files of its own gives a `sources.Layout`."""
+        return given
 
     def learn_labels(self, labels: Sequence[Any]) -> None:
         """Learns the label set from training labels; a loaded task has it from the model's config.
@@ -99,8 +123,17 @@ class Task(Objective):
         raise NotImplementedError
 
     def collate(self, examples: Sequence[Example], rng: np.random.Generator | None = None) -> Batch:
-        """Pads inputs and, when present, labels."""
+        """Pads inputs and, when present, labels; `rng` is given in training alone and draws the augmentation."""
         raise NotImplementedError
+
+    def inputs(self, examples: Sequence[Example], rng: np.random.Generator | None) -> Batch:
+        """The model inputs of a batch: augmented in training, unless they carry the outputs of a frozen encoder."""
+        from pretune import features
+
+        if rng is not None and "features" not in examples[0]:
+            examples = self.modality.augment(examples, rng)
+        batch = self.modality.pad(examples)
+        return batch | features.stack(examples, batch)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Model outputs; with ``labels`` in the batch also ``loss``. Always has ``logits`` (batch first)."""
@@ -121,9 +154,42 @@ class Task(Objective):
         """Held-out metrics from predictions and raw labels; pure, so that it can be bootstrapped over records."""
         raise NotImplementedError
 
+    def rescored(
+        self, predictions: Sequence[Prediction], labels: Sequence[Any]
+    ) -> Callable[[Sequence[int]], dict[str, float]]:
+        """`metrics` of records drawn by index, with replacement, for the bootstrap.
+
+        A task whose records are costly to score does that once here, and only sums or sorts for each draw.
+        """
+        return lambda drawn: self.metrics([predictions[i] for i in drawn], [labels[i] for i in drawn])
+
+    def writer(self, folder: Path) -> AbstractContextManager[Callable[[Mapping[str, Any], Prediction], None]]:
+        """Opens what writes a record and its prediction as files: drawn boxes, masks.
+
+        Raises:
+            ConfigError: The task has no other form than the prediction itself.
+        """
+        raise ConfigError(f"{self.name} has no files to write beside its predictions; leave --files out.")
+
     def target(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
         """The scalar a record, shape (batch,), that an explanation differentiates; `of` names a class, entity, box."""
         raise NotImplementedError
+
+    def targets(self, prediction: Prediction, of: Any = None) -> list[Target]:
+        """What there is to explain in a prediction: all of it, or what the user named with `of`.
+
+        Raises:
+            ConfigError: There is no such target.
+        """
+        raise ConfigError(f"Predictions of {self.name} cannot be explained yet.")
+
+    def answer(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
+        """Probability of the target (an entity: of all its tags together), or the value; shape (batch,)."""
+        problem = self.model.config.problem_type
+        if problem == "regression" or logits.shape[-1] == 1:
+            return self.target(logits, batch, of=of)
+        link = F.logsigmoid if problem == "multi_label_classification" else partial(F.log_softmax, dim=-1)
+        return self.target(link(logits), batch, of=of).exp()
 
     def export(self) -> PreTrainedModel:
         """The fine-tuned transformers model."""
@@ -137,6 +203,15 @@ class Task(Objective):
     def read_label(self, record: Mapping[str, Any], column: str) -> Any:
         """The raw label of a record, normalised to what `labelled` and `metrics` take."""
         return record[column]
+
+    def classes_in(self, record: Mapping[str, Any]) -> list[str]:
+        """The classes that the label of a record names, once for each time, for `check`.
+
+        Raises:
+            DataError: A label that cannot be used.
+        """
+        label = record[self.label_role]
+        return [str(name) for name in label] if isinstance(label, list) else [str(label)]
 
     def setup(self, model: PreTrainedModel, modality: Modality) -> None:
         """Not used: a task builds its model with `setup_from`."""

@@ -1,4 +1,4 @@
-"""One label, or several, for each record: topics, sentiment, entailment of a sentence pair."""
+"""One label, or several, for each record: topics, sentiment, entailment, what a picture shows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from transformers import (
 from pretune import features
 from pretune.errors import ConfigError, DataError, did_you_mean
 from pretune.modalities.base import Batch, Example, Modality
-from pretune.tasks.base import BF16_MARGIN, Prediction, Task
+from pretune.targets import class_target
+from pretune.tasks.base import BF16_MARGIN, Prediction, Target, Task
 
 _AUTO = {
     "tokens": AutoModelForSequenceClassification,
@@ -161,10 +162,10 @@ class Classification(Task):
 
     def collate(self, examples: Sequence[Example], rng: np.random.Generator | None = None) -> Batch:
         """Pads inputs; ``labels`` have shape (batch,), or (batch, labels) for several."""
-        batch = self.modality.pad(examples)
+        batch = self.inputs(examples, rng)
         if "labels" in examples[0]:
             batch["labels"] = torch.tensor([e["labels"] for e in examples])
-        return batch | features.stack(examples, batch)
+        return batch
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Examples, or the sum of their class weights, that the mean loss is over."""
@@ -215,6 +216,10 @@ class Classification(Task):
         guess, truth = binary.fit_transform([p["labels"] for p in predictions]), binary.transform(labels)
         scores = {f"{a}_f1": _f1(truth, guess, a) for a in ("micro", "macro")}
         return {"accuracy": accuracy_score(truth, guess), **scores}
+
+    def targets(self, prediction: Prediction, of: Any = None) -> list[Target]:
+        """The predicted class, or the one that `of` names."""
+        return [class_target(prediction, of)]
 
     def target(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
         """The logit of class `of` (name or index), or of each record's predicted class."""

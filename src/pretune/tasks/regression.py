@@ -21,7 +21,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from pretune import features
 from pretune.errors import DataError, ModelError
 from pretune.modalities.base import Batch, Example, Modality
-from pretune.tasks.base import Prediction, Task
+from pretune.targets import value_target
+from pretune.tasks.base import Prediction, Target, Task
 
 
 class Regression(Task):
@@ -103,10 +104,10 @@ class Regression(Task):
 
     def collate(self, examples: Sequence[Example], rng: np.random.Generator | None = None) -> Batch:
         """Pads inputs; ``labels`` have shape (batch,) and are standardised."""
-        batch = self.modality.pad(examples)
+        batch = self.inputs(examples, rng)
         if "labels" in examples[0]:
             batch["labels"] = torch.tensor([(e["labels"] - self.mean) / self.std for e in examples])
-        return batch | features.stack(examples, batch)
+        return batch
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Examples."""
@@ -136,6 +137,10 @@ class Regression(Task):
             "rmse": math.sqrt(mean_squared_error(truth, guess)),
             "r2": float(r2_score(truth, guess)) if len(truth) > 1 else 0.0,
         }
+
+    def targets(self, prediction: Prediction, of: Any = None) -> list[Target]:
+        """The value."""
+        return [value_target(of)]
 
     def target(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
         """The value, in the units of the data; `of` has nothing to choose."""

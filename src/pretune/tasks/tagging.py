@@ -20,7 +20,8 @@ from transformers import AutoModelForTokenClassification, PreTrainedModel
 from pretune import features
 from pretune.errors import ConfigError, DataError, did_you_mean
 from pretune.modalities.base import Batch, Example, Modality
-from pretune.tasks.base import Prediction, Task
+from pretune.targets import entity_targets
+from pretune.tasks.base import Prediction, Target, Task
 
 _IGNORED = -100
 _ENTITY = re.compile(r"([BIESLU])-(.+)")
@@ -49,6 +50,7 @@ class Tagging(Task):
     stratified: ClassVar[bool] = False
     truncates: ClassVar[bool] = False
     primary: ClassVar[str] = "f1"
+    no_target = "No entity was predicted here; name one, (label, start, end) in words, to see what speaks for it."
 
     def __init__(self) -> None:
         super().__init__()
@@ -233,6 +235,10 @@ class Tagging(Task):
         true, found = [t for row in truth for t in row], [t for row in guess for t in row]
         macro = f1_score(true, found, average="macro", zero_division=0.0)
         return {"accuracy": float(accuracy_score(true, found)), "macro_f1": float(macro)}
+
+    def targets(self, prediction: Prediction, of: Any = None) -> list[Target]:
+        """Every predicted entity, or the one that `of` names."""
+        return entity_targets(prediction, of)
 
     def target(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
         """Summed logits of an entity's tags at the first sub-words of its words.

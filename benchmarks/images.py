@@ -1,0 +1,190 @@
+"""Was own pre-training on images worth it? Few-label test accuracy after each objective and from scratch, paired.
+
+    python benchmarks/images.py --data ../shared/data --budget 10m --labels 100,500 --seeds 3 --out runs/images
+    python benchmarks/images.py --data ../shared/data --set mnist_idx --option contrastive.flip_rate=0 ...
+
+Every objective pre-trains once for the same budget on all training images without labels, in OUT/SET-OBJECTIVE (an
+interrupted run goes on). Every cell (labels, seed, arm) then fine-tunes on the same labels for the same steps and is
+appended to OUT/SET-TEST.jsonl when it is done; running again adds what is missing. `linear` is logistic regression on
+pixels. Prints Markdown: mean accuracy with its interval over seeds, the paired gain over scratch, and the held-out
+losses. Choose options with ``--test valid``, never on the test set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import pretune
+from pretune import intervals
+from pretune.checkpoint import RunDirectory
+
+OBJECTIVES = "autoencoder,vae,gan,mae,contrastive,distill"
+OTHERS = ["linear", "scratch"]
+
+
+def records(data: Path, name: str, part: str) -> list[dict[str, Any]]:
+    """Images with labels; mnist_idx has no validation file: the last 2,000 of its training images are one."""
+    if name != "mnist_idx":
+        files = sorted((data / name / part).glob("*/*.jpg"))
+        return [{"image": str(f), "label": f.parent.name} for f in files]
+    stem = data / name / ("t10k" if part == "test" else "train")
+    images = _idx(f"{stem}-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28)
+    labels = _idx(f"{stem}-labels-idx1-ubyte.gz", 8)
+    found = [{"image": i, "label": str(k)} for i, k in zip(images, labels, strict=True)]
+    return {"train": found[:-2000], "valid": found[-2000:], "test": found}[part]
+
+
+def _idx(file: str, header: int) -> np.ndarray:
+    return np.frombuffer(gzip.decompress(Path(file).read_bytes())[header:], dtype=np.uint8)
+
+
+def sample(found: list[dict[str, Any]], number: int, seed: int) -> list[dict[str, Any]]:
+    """As many of every class as the number allows, drawn at random."""
+    rng = np.random.default_rng(seed)
+    labels = np.array([r["label"] for r in found])
+    classes = np.unique(labels)
+    each = -(-number // len(classes))
+    picks = np.concatenate([rng.permutation(np.flatnonzero(labels == c))[:each] for c in classes])
+    return [found[i] for i in rng.permutation(picks)[:number]]
+
+
+def pretrained(options: argparse.Namespace, objective: str, train: list[dict[str, Any]]) -> dict[str, Any]:
+    """Pre-trains, or goes on with or finds an earlier run; its folder and last held-out values."""
+    folder = options.out / f"{options.set}-{objective}"
+    if not (folder / "lineage.json").exists():
+        own = (o.split(".", 1)[1].split("=", 1) for o in options.option if o.startswith(f"{objective}."))
+        spec = {"name": objective} | {k: yaml.safe_load(v) for k, v in own}
+        family = {} if objective == "mae" else {"family": options.family}
+        # the images alone: labels cannot leak, and the run's fingerprint is that of what it saw
+        pretune.pretrain(
+            [{"image": r["image"]} for r in train], out=str(folder), objective=spec, modality="image",
+            budget=options.budget, size=options.size, seed=0, checkpoint_every="2m", **family,
+        )  # fmt: skip
+    valid = [r for r in RunDirectory(folder).metrics() if any(k.startswith("valid_") for k in r)]
+    facts = json.loads((folder / "lineage.json").read_text())
+    return {"folder": str(folder), "floor": facts["floor"], "images": facts["tokens"], **valid[-1]}
+
+
+def linear(train: list[dict[str, Any]], test: list[dict[str, Any]], size: int) -> float:
+    """Accuracy of logistic regression on the pixels, its strength chosen by nothing: the usual default."""
+
+    def pixels(rows: list[dict[str, Any]]) -> np.ndarray:
+        opened: Iterator[Any] = (Image.open(r["image"]) if isinstance(r["image"], str) else r["image"] for r in rows)
+        return np.stack([np.asarray(i, dtype=np.float32).reshape(-1) for i in opened])
+
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0 / size, max_iter=500))
+    model.fit(pixels(train), [r["label"] for r in train])
+    return float(model.score(pixels(test), [r["label"] for r in test]))
+
+
+def tuned(
+    options: argparse.Namespace, arm: str, source: str, train: list[dict[str, Any]], test: Any, seed: int
+) -> dict[str, float]:
+    """Test accuracy of fine-tuning from a run, or from scratch with that run's architecture."""
+    folder = tempfile.mkdtemp(prefix="pretune-images-")
+    rates = dict(r.split("=", 1) for r in options.lr)
+    steps = int(np.clip(options.epochs * len(train) / 32, 300, 3000))
+    result = pretune.finetune(
+        train, out=f"{folder}/run", from_=source, scratch=arm == "scratch", task="classification", test=test,
+        strategy=options.strategy, valid_rate=0.0, budget=f"{steps}steps", batch_size=32, seed=seed,
+        lr=float(rates[arm]) if arm in rates else None, checkpoint_every="1h", modality="image",
+    )  # fmt: skip
+    shutil.rmtree(folder)
+    return {
+        "accuracy": result.metrics["test_accuracy"],
+        "seconds": result.fitted.seconds if result.fitted else 0.0,
+    }
+
+
+def interval(values: list[float]) -> str:
+    mean = intervals.mean_interval(values)
+    return f"{100 * mean.value:.1f} [{100 * mean.low:.1f}, {100 * mean.high:.1f}]"
+
+
+def table(done: list[dict[str, Any]], arms: list[str]) -> str:
+    """A row an arm: accuracy at every number of labels, and the gain over scratch paired by seed."""
+    numbers = sorted({d["labels"] for d in done})
+    cells = {(d["labels"], d["arm"], d["seed"]): d["accuracy"] for d in done}
+    lines = ["| arm | " + " | ".join(f"{n} labels | gain" for n in numbers) + " |", "|---|" + "---|---|" * len(numbers)]
+    for arm in arms:
+        row = []
+        for n in numbers:
+            seeds = sorted(s for labels, a, s in cells if (labels, a) == (n, arm))
+            values = [cells[n, arm, s] for s in seeds]
+            gains = [cells[n, arm, s] - cells[n, "scratch", s] for s in seeds if (n, "scratch", s) in cells]
+            row.append(interval(values) if len(values) > 1 else "-")
+            row.append(interval(gains) if len(gains) > 1 and arm != "scratch" else "-")
+        lines.append(f"| {arm} | " + " | ".join(row) + " |")
+    return "\n".join(lines)
+
+
+def losses(runs: dict[str, dict[str, Any]]) -> str:
+    """Held-out loss beside its reference value, and how many directions the vectors use."""
+    lines = ["| objective | images seen | held-out loss | reference | effective rank |", "|---|---|---|---|---|"]
+    for name, run in runs.items():
+        loss = next(run[k] for k in ("valid_critic_loss", "valid_reconstruction_loss", "valid_loss") if k in run)
+        reference = run["floor"] if run["floor"] is not None else run.get("valid_chance_loss")
+        shown = "-" if reference is None else f"{reference:.3f}"
+        lines.append(f"| {name} | {run['images']:,} | {loss:.3f} | {shown} | {run['valid_effective_rank']:.1f} |")
+    return "\n".join(lines)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--set", default="cifar10_jpg", choices=["cifar10_jpg", "mnist_idx"])
+    parser.add_argument("--objectives", default=OBJECTIVES)
+    parser.add_argument("--option", action="append", default=[], help="OBJECTIVE.OPTION=VALUE")
+    parser.add_argument("--budget", default="10m", help="of each pre-training")
+    parser.add_argument("--size", default="mini")
+    parser.add_argument("--family", default="vit")
+    parser.add_argument("--labels", default="100,500")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=60, help="of fine-tuning; 300 to 3,000 steps of 32")
+    parser.add_argument("--strategy", default="full")
+    parser.add_argument("--lr", action="append", default=[], help="ARM=RATE of fine-tuning")
+    parser.add_argument("--test", default="test", choices=["test", "valid"])
+    parser.add_argument("--out", type=Path, required=True)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    options.out.mkdir(parents=True, exist_ok=True)
+    train, test = records(options.data, options.set, "train"), records(options.data, options.set, options.test)
+    runs = {name: pretrained(options, name, train) for name in options.objectives.split(",")}
+    file = options.out / f"{options.set}-{options.test}.jsonl"
+    done = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    have = {(d["labels"], d["seed"], d["arm"]) for d in done}
+    cells = [(int(n), s, a) for n in options.labels.split(",") for s in range(options.seeds) for a in [*OTHERS, *runs]]
+    for number, seed, arm in (c for c in cells if c not in have):
+        few = sample(train, number, seed)
+        if arm == "linear":
+            found = {"accuracy": linear(few, test, number)}
+        else:
+            source = runs.get(arm, next(iter(runs.values())))["folder"]
+            found = tuned(options, arm, source, few, test, seed)
+        done.append({"labels": number, "seed": seed, "arm": arm, **found})
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(done[-1]) + "\n")
+        print(done[-1], file=sys.stderr, flush=True)
+    print(table(done, [*OTHERS, *runs]), losses(runs), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()

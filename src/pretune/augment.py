@@ -1,0 +1,184 @@
+"""Batched augmentation of images in torch ops; what is drawn comes from a NumPy generator, so steps can be replayed."""
+
+from __future__ import annotations
+
+__all__ = ["blur", "color_jitter", "grayscale", "horizontal_flip", "random_resized_crop", "resized_crop", "shift"]
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_LUMA = (0.299, 0.587, 0.114)
+_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+
+
+def resized_crop(images: Tensor, boxes: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """Cuts one box out of each image and resizes it, bilinearly and in one pass for the whole batch.
+
+    Args:
+        images: (B, C, H, W), uint8 or float.
+        boxes: (B, 4): top, left, height and width in pixels, fractions allowed; what lies outside repeats the border.
+        size: Side of the results, or (height, width). Boxes much larger than it are not smoothed first.
+
+    Returns:
+        (B, C, height, width) of the dtype of `images`.
+    """
+    high, wide = (size, size) if isinstance(size, int) else size
+    height, width = images.shape[-2:]
+    top, left, box_height, box_width = boxes.to(images.device, torch.float32).unbind(1)
+    zero = torch.zeros_like(top)
+    across = torch.stack([box_width / width, zero, (2 * left + box_width) / width - 1], dim=1)
+    down = torch.stack([zero, box_height / height, (2 * top + box_height) / height - 1], dim=1)
+    grid = F.affine_grid(torch.stack([across, down], dim=1), [len(images), 1, high, wide], align_corners=False)
+    found = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return _like(found, images)
+
+
+def random_resized_crop(
+    images: Tensor,
+    rng: np.random.Generator,
+    *,
+    scale: tuple[float, float] = (0.2, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    size: int | tuple[int, int] | None = None,
+) -> Tensor:
+    """A random box of each image, resized (Szegedy et al. 2015).
+
+    Args:
+        images: (B, C, H, W), uint8 or float.
+        rng: Draws the boxes.
+        scale: Least and most share of the area.
+        ratio: Least and most width to height.
+        size: See `resized_crop`; None keeps that of the images.
+    """
+    num, (height, width) = len(images), images.shape[-2:]
+    area = rng.uniform(*scale, num) * height * width
+    aspect = np.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1]), num))
+    wide = np.minimum(np.sqrt(area * aspect), width)
+    high = np.minimum(np.sqrt(area / aspect), height)
+    top, left = rng.random(num) * (height - high), rng.random(num) * (width - wide)
+    boxes = torch.from_numpy(np.stack([top, left, high, wide], axis=1).astype(np.float32))
+    return resized_crop(images, boxes, (height, width) if size is None else size)
+
+
+def horizontal_flip(images: Tensor, rng: np.random.Generator, rate: float = 0.5) -> Tensor:
+    """Mirrors a share of the images (B, C, H, W), left to right."""
+    return _mixed(images.flip(-1), images, rng.random(len(images)) < rate)
+
+
+def shift(images: Tensor, rng: np.random.Generator, pixels: int) -> Tensor:
+    """Moves each image by up to `pixels` in both directions; the border is repeated. Exact: no pixel is blended."""
+    num, (height, width) = len(images), images.shape[-2:]
+    moves = torch.from_numpy(rng.integers(-pixels, pixels + 1, (num, 2))).to(images.device)
+    rows = (torch.arange(height, device=images.device) + moves[:, :1]).clamp(0, height - 1)
+    columns = (torch.arange(width, device=images.device) + moves[:, 1:]).clamp(0, width - 1)
+    each = torch.arange(num, device=images.device)[:, None, None]
+    return images.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+
+
+def color_jitter(
+    images: Tensor,
+    rng: np.random.Generator,
+    *,
+    brightness: float = 0.4,
+    contrast: float = 0.4,
+    saturation: float = 0.4,
+    hue: float = 0.0,
+    rate: float = 1.0,
+) -> Tensor:
+    """Changes brightness, contrast, saturation and hue of a share of the images.
+
+    Args:
+        images: (B, C, H, W), uint8, or float from 0 to 1.
+        rng: Draws the changes.
+        brightness: Factors are drawn from 1 - brightness to 1 + brightness; so for contrast and saturation.
+        contrast: About the image's mean luminance.
+        saturation: About grey; colour images only.
+        hue: Largest turn of the colour circle, 0 to 0.5; colour images only.
+        rate: Share of images that are changed.
+    """
+    x = _unit(images)
+    factors = [_column(1 + rng.uniform(-f, f, len(x)), x) for f in (brightness, contrast, saturation)]
+    turns = _column(2 * math.pi * rng.uniform(-hue, hue, len(x)), x)
+    chosen = rng.random(len(x)) < rate
+    x = (x * factors[0]).clamp(0, 1)
+    mean = _luminance(x).mean((-2, -1), keepdim=True)
+    x = (mean + (x - mean) * factors[1]).clamp(0, 1)
+    if x.shape[1] == 3:
+        grey = _luminance(x)
+        x = (grey + (x - grey) * factors[2]).clamp(0, 1)
+        x = _turned(x, turns).clamp(0, 1) if hue else x
+    return _mixed(_like(x * 255 if images.dtype == torch.uint8 else x, images), images, chosen)
+
+
+def grayscale(images: Tensor, rng: np.random.Generator, rate: float = 0.2) -> Tensor:
+    """Takes the colour out of a share of the images, which keep their number of channels."""
+    chosen = rng.random(len(images)) < rate
+    if images.shape[1] != 3:
+        return images
+    return _mixed(_like(_luminance(images.float()).expand_as(images), images), images, chosen)
+
+
+def blur(
+    images: Tensor, rng: np.random.Generator, rate: float = 0.5, *, sigma: tuple[float, float] = (0.1, 2.0)
+) -> Tensor:
+    """Smooths a share of the images by Gaussians of random width.
+
+    Args:
+        images: (B, C, H, W), uint8 or float.
+        rng: Draws which and how much.
+        rate: Share of images that are smoothed.
+        sigma: Least and most standard deviation in pixels.
+    """
+    widths, chosen = rng.uniform(*sigma, len(images)), rng.random(len(images)) < rate
+    if not chosen.any():
+        return images
+    index = torch.from_numpy(np.flatnonzero(chosen)).to(images.device)
+    part = images[index].float()
+    num, channels, height, width = part.shape
+    radius = max(1, min(math.ceil(2 * sigma[1]), min(height, width) - 1))
+    offsets = torch.arange(-radius, radius + 1, device=part.device, dtype=torch.float32)
+    deviation = torch.from_numpy(widths[chosen].astype(np.float32)).to(part.device)[:, None]
+    kernel = (-0.5 * (offsets / deviation) ** 2).softmax(-1).repeat_interleave(channels, 0)
+    flat = F.pad(part.reshape(1, num * channels, height, width), [radius] * 4, mode="reflect")
+    flat = F.conv2d(flat, kernel[:, None, :, None], groups=num * channels)
+    flat = F.conv2d(flat, kernel[:, None, None, :], groups=num * channels)
+    found = images.clone()
+    found[index] = _like(flat.reshape(part.shape), images)
+    return found
+
+
+def _like(found: Tensor, images: Tensor) -> Tensor:
+    """Values of the dtype of `images`; bytes are rounded."""
+    return found.round().clamp(0, 255).to(torch.uint8) if images.dtype == torch.uint8 else found.to(images.dtype)
+
+
+def _unit(images: Tensor) -> Tensor:
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+def _column(values: np.ndarray, like: Tensor) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32)).to(like.device)[:, None, None, None]
+
+
+def _mixed(changed: Tensor, images: Tensor, chosen: np.ndarray) -> Tensor:
+    return torch.where(torch.from_numpy(chosen).to(images.device)[:, None, None, None], changed, images)
+
+
+def _luminance(images: Tensor) -> Tensor:
+    if images.shape[1] != 3:
+        return images.mean(1, keepdim=True)
+    weights = torch.tensor(_LUMA, device=images.device)[:, None, None]
+    return (images * weights).sum(1, keepdim=True)
+
+
+def _turned(images: Tensor, angle: Tensor) -> Tensor:
+    """Rotates the chroma plane of YIQ by an angle an image."""
+    to_yiq = torch.tensor(_YIQ, device=images.device)
+    y, i, q = torch.einsum("ij,bjhw->bihw", to_yiq, images).split(1, dim=1)
+    cos, sin = angle.cos(), angle.sin()
+    turned = torch.cat([y, i * cos - q * sin, i * sin + q * cos], dim=1)
+    return torch.einsum("ij,bjhw->bihw", torch.linalg.inv(to_yiq), turned)

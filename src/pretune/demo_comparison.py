@@ -1,0 +1,96 @@
+"""What every demo does with labels: own pre-training, scratch and a classical baseline on the same records."""
+
+from __future__ import annotations
+
+__all__ = ["Part", "compare", "confusion", "curve", "median_seconds", "system"]
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from pretune.demo import Curve, System
+from pretune.finetuning import finetune
+from pretune.predicting import load
+from pretune.progress import say
+
+Part: TypeAlias = dict[str, Any]
+"""One seed: ``train`` and ``test`` (rows with ``label``), and for each system ``labels``, ``right`` and ``seconds``."""
+
+SYSTEMS = ("own", "scratch", "baseline")
+
+
+def compare(
+    out: Path,
+    own: Path,
+    seed: int,
+    *,
+    train: Any,
+    rows: Sequence[dict[str, Any]],
+    held: Sequence[dict[str, Any]],
+    role: str,
+    items: str,
+    baseline: Callable[[Sequence[dict[str, Any]], Sequence[dict[str, Any]], int], Sequence[str]],
+    **options: Any,
+) -> Part:
+    """Both fine-tuned models and the baseline on the same labels, scored on the same held-out records.
+
+    Args:
+        out: Folder for the runs ``own-SEED`` and ``scratch-SEED``.
+        own: The pre-trained run.
+        seed: Of fine-tuning and the baseline.
+        train: The labelled data as `finetune` takes it.
+        rows: The same as rows.
+        held: Test rows.
+        role: The column of the input.
+        items: What a row is, in the plural.
+        baseline: Labels of the test rows from the training rows and a seed.
+        options: Of `finetune`.
+    """
+    truth = [str(r["label"]) for r in held]
+    found: Part = {"train": list(rows), "test": list(held)}
+    for name in SYSTEMS[:2]:
+        folder, start = str(out / f"{name}-{seed}"), time.monotonic()
+        finetune(train, out=folder, from_=str(own), scratch=name == "scratch", valid_rate=0.0, seed=seed, **options)
+        seconds = time.monotonic() - start
+        predictions = load(folder).predict([{role: r[role]} for r in held])
+        found[name] = _scored([p["label"] for p in predictions], truth, seconds)
+    start = time.monotonic()
+    found["baseline"] = _scored(baseline(rows, held, seed), truth, time.monotonic() - start)
+    for name in SYSTEMS:
+        say(f"   {name:<9} {100 * np.mean(found[name]['right']):.1f} % right of {len(truth)} held-out {items}")
+    return found
+
+
+def _scored(predicted: Sequence[str], truth: Sequence[str], seconds: float) -> dict[str, Any]:
+    right = [p == t for p, t in zip(predicted, truth, strict=True)]
+    return {"labels": list(predicted), "right": right, "seconds": seconds}
+
+
+def system(title: str, name: str, parts: Sequence[Part]) -> System:
+    """The answers of one system, over all seeds."""
+    return {"name": title, "correct": [p[name]["right"] for p in parts]}
+
+
+def median_seconds(name: str, parts: Sequence[Part]) -> float:
+    """Of one training run of a system."""
+    return float(np.median([p[name]["seconds"] for p in parts]))
+
+
+def curve(run: Path, floor: float | None) -> Curve:
+    """The pre-training loss by what was seen."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    seen = [(r["tokens"], r["loss"]) for r in rows if "loss" in r]
+    return {"tokens": [t for t, _ in seen], "loss": [loss for _, loss in seen], "floor": floor}
+
+
+def confusion(labels: Sequence[str], parts: Sequence[Part]) -> list[list[int]]:
+    """Test rows by true and predicted label of the pre-trained model, all seeds together."""
+    table = np.zeros((len(labels), len(labels)), dtype=int)
+    for part in parts:
+        for row, predicted in zip(part["test"], part["own"]["labels"], strict=True):
+            table[labels.index(str(row["label"])), labels.index(predicted)] += 1
+    return table.tolist()

@@ -1,0 +1,49 @@
+"""What explanations are about: the words of a text, the patches of a picture; each can be hidden from the model."""
+
+from __future__ import annotations
+
+__all__ = ["Pieces"]
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from pretune.explanation import Explanation
+from pretune.modalities.base import Batch
+from pretune.perturbing import variant_logits
+from pretune.tasks.base import Task
+
+
+class Pieces(ABC):
+    """The pieces of one record."""
+
+    noun: ClassVar[str]
+    """What they are called, in the plural."""
+
+    batch: Batch
+    """The one row that the model reads."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def merged(self, scores: Tensor) -> list[float]:
+        """Sums of an explainer's scores over each piece."""
+
+    @abstractmethod
+    def hiding(self, task: Task, hidden: Sequence[frozenset[int]]) -> Tensor:
+        """The model's main input with each of these sets of pieces hidden, (variants, ...)."""
+
+    @abstractmethod
+    def explanation(self, scores: Tensor | None, **common: Any) -> Explanation:
+        """The explanation of this record; without scores, one that has nothing to show."""
+
+    def answers(self, task: Task, hidden: Sequence[frozenset[int]], of: object) -> list[float]:
+        """The target's probability (or value) with each set of pieces hidden."""
+        with torch.inference_mode():
+            variants = self.hiding(task, hidden).to(task.device)
+            logits = variant_logits(task, self.batch, variants)
+            return task.answer(logits, self.batch, of=of).double().cpu().tolist()

@@ -1,0 +1,138 @@
+"""Unlabelled images, decoded and resized once, memory-mapped afterwards.
+
+One file of bytes (images, side, side, channels) for all splits, and a hash of each image: the images whose hashes are
+lowest are held out, so equal ones are never on both sides.
+"""
+
+from __future__ import annotations
+
+__all__ = ["PixelCorpus", "open_or_build"]
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from pretune.corpus import SPLITS, corpus_key
+from pretune.corpus_build import MAX_VALID_RATE, building
+from pretune.errors import ConfigError, DataError
+from pretune.image_decoding import Squares
+from pretune.image_reading import Picture
+
+_VERSION = 1
+"""Part of every cache key: raise it when the files change."""
+
+_VALID_RATE, _MIN_VALID = 0.01, 50
+
+
+def open_or_build(
+    pictures: Callable[[], Iterable[Picture]], *, squares: Squares, cache: Path, key: str, split: str = "train"
+) -> PixelCorpus:
+    """Opens a split of a corpus; the first call with a key decodes the pictures, for all splits at once.
+
+    Args:
+        pictures: Gives the pictures; not called when the cache has the key.
+        squares: How they are resized.
+        cache: Folder for all corpora; made when absent.
+        key: Identifies the data; the settings of `squares` are added to it.
+        split: ``train``, ``valid`` (1 % of the images, or 50 of them and at most 10 %) or ``all``.
+
+    Raises:
+        ConfigError: An unknown split.
+        DataError: A damaged picture (named), none at all, or too few different ones to hold one out.
+    """
+    if split not in SPLITS:
+        raise ConfigError(f'There is no corpus split "{split}"; there are: {", ".join(SPLITS)}.')
+    full_key = corpus_key("pixels", _VERSION, key, astuple(squares))
+    folder = cache / f"pixels-{full_key}"
+    if not (folder / "meta.json").is_file():
+        with building(folder) as temporary:
+            num = _write(squares.many(pictures()), temporary)
+            meta = {"key": full_key, "shape": [num, squares.size, squares.size, squares.channels]}
+            (temporary / "meta.json").write_text(json.dumps(meta))
+    return PixelCorpus(folder, split)
+
+
+def _write(images: Iterable[NDArray[np.uint8]], folder: Path) -> int:
+    hashes: list[int] = []
+    with (folder / "pixels.bin").open("wb") as file, _progress() as progress:
+        bar = progress.add_task("decoding", images=0)
+        for image in images:
+            content = np.ascontiguousarray(image).tobytes()
+            hashes.append(int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big"))
+            file.write(content)
+            progress.update(bar, images=len(hashes))
+    if not hashes:
+        raise DataError("There are no images in the data; give a folder, table or array that has some.")
+    np.save(folder / "hashes.npy", np.array(hashes, dtype=np.uint64))
+    return len(hashes)
+
+
+def _progress() -> Progress:
+    console = Console(stderr=True)
+    texts = [TextColumn(c) for c in ("{task.description}", "{task.fields[images]:,} images")]
+    return Progress(
+        SpinnerColumn(),
+        *texts,
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+class PixelCorpus:
+    """Read-only images; opening it reads none of them.
+
+    Attributes:
+        fingerprint: Identifies content, settings and split.
+        image_size: Side in pixels.
+        num_channels: 1 or 3.
+    """
+
+    def __init__(self, folder: Path, split: str) -> None:
+        meta = json.loads((folder / "meta.json").read_text())
+        self._folder, self._split = folder, split
+        self.fingerprint = f"{meta['key']}-{split}"
+        num, self.image_size, _, self.num_channels = meta["shape"]
+        self._pixels = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r", shape=tuple(meta["shape"]))
+        self._index = _index(np.load(folder / "hashes.npy"), split)
+        assert num >= len(self._index)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PixelCorpus, (self._folder, self._split)
+
+    def __getitem__(self, index: Any) -> NDArray[np.uint8]:
+        """One image, shape (side, side, channels), or a slice of them."""
+        found: NDArray[np.uint8] = np.asarray(self._pixels[self._index[index]])
+        return found
+
+    def batch(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Several images, shape (n, side, side, channels)."""
+        found: NDArray[np.uint8] = np.asarray(self._pixels[self._index[np.asarray(indices, dtype=np.int64)]])
+        return found
+
+
+def _index(hashes: NDArray[np.uint64], split: str) -> NDArray[np.int64]:
+    """Numbers of the images of a split, in the order of the data."""
+    if split == "all":
+        return np.arange(len(hashes))
+    wanted = min(max(_MIN_VALID, round(_VALID_RATE * len(hashes))), int(MAX_VALID_RATE * len(hashes)))
+    border = np.sort(hashes)[max(wanted, 1) - 1]
+    held = hashes <= border
+    if held.all():
+        raise DataError(
+            f"The data is {len(hashes)} image(s) of one content, so none can be held out; give more, or held-out "
+            "images as --valid."
+        )
+    return np.flatnonzero(held if split == "valid" else ~held)

@@ -1,0 +1,66 @@
+"""What there is to explain in a prediction, or what the user named."""
+
+from __future__ import annotations
+
+__all__ = ["class_target", "entity_targets", "value_target"]
+
+from collections.abc import Mapping
+from typing import Any
+
+from pretune.errors import ConfigError, did_you_mean
+from pretune.tasks.base import Prediction, Target
+
+
+def value_target(of: Any) -> Target:
+    """The one value of a regression.
+
+    Raises:
+        ConfigError: `of` names something.
+    """
+    if of is not None:
+        raise ConfigError(f"A regression has one value and nothing to choose, found of={of!r}; leave it out.")
+    return Target("value", None)
+
+
+def class_target(prediction: Prediction, of: Any) -> Target:
+    """The predicted class, or the one that `of` names or numbers.
+
+    Raises:
+        ConfigError: There is no such class.
+    """
+    p: dict[str, float] = prediction["probabilities"]
+    names = list(p)
+    if of is None:
+        of = prediction["label"] if "label" in prediction else max(names, key=lambda n: p[n])
+    elif of not in names:
+        number = _index(of, len(names))
+        if number is None:
+            listed = ", ".join(names[:10])
+            raise ConfigError(f'There is no label "{of}"; there are: {listed}.{did_you_mean(str(of), names)}')
+        of = names[number]
+    return Target(of, names.index(of))
+
+
+def _index(of: Any, size: int) -> int | None:
+    text = str(of)
+    return int(text) if text.isdecimal() and int(text) < size else None
+
+
+def entity_targets(prediction: Prediction, of: Any) -> list[Target]:
+    """Every predicted entity, the one numbered `of`, or the span ``(label, start, end)`` that it gives.
+
+    Raises:
+        ConfigError: There is no such entity or span.
+    """
+    spans = prediction["spans"]
+    if of is not None and not isinstance(of, Mapping | tuple | list):
+        number = _index(of, len(spans))
+        if number is None:
+            raise ConfigError(f"There is no entity {of!r}: {len(spans)} were predicted, counted from 0.")
+        spans = [spans[number]]
+    elif of is not None:
+        given = of if isinstance(of, Mapping) else dict(zip(("label", "start", "end"), of, strict=True))
+        if not 0 <= given["start"] < given["end"] <= len(prediction["tags"]):
+            raise ConfigError(f"There are {len(prediction['tags'])} words, found the span {of!r}.")
+        spans = [given]
+    return [Target(s["label"], (s["label"], s["start"], s["end"]), (s["start"], s["end"])) for s in spans]

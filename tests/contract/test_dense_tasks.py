@@ -1,0 +1,170 @@
+"""What every dense task must do with every encoder and strategy."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, ConvNextV2Config, ResNetConfig, ViTConfig
+
+from planted_images import VOID, boxed, masked
+from pretune import encoder, registry
+from pretune.dense_task import DenseTask
+from pretune.features import FrozenFeatures, cached
+from pretune.modalities.image import Image
+
+TASKS = {"detection": ({}, boxed, "objects"), "segmentation": ({"ignore_index": VOID}, masked, "mask")}
+ENCODERS = {
+    "vit": ViTConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=24, patch_size=6
+    ),
+    "convnext": ConvNextV2Config(depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 16, 16], patch_size=2),
+    "resnet": ResNetConfig(depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 16, 16], embedding_size=8, layer_type="basic"),
+}
+STRATEGIES = registry.names("strategy")
+OF_STAGES = [
+    ("convnext", "lora"),
+    ("convnext", "freeze"),
+    ("resnet", "lora"),
+    ("resnet", "freeze"),
+    ("convnext", "unfreeze"),
+]
+CASES = [(t, "vit", s) for t in TASKS for s in STRATEGIES] + [(t, *pair) for t in TASKS for pair in OF_STAGES]
+
+
+def test_every_dense_task_is_tested() -> None:
+    found = {n for n in registry.names("task") if issubclass(registry.find("task", n), DenseTask)}
+    assert found == set(TASKS)
+
+
+@cache
+def checkpoint(family: str, root: Path) -> Path:
+    torch.manual_seed(0)
+    folder = root / family
+    AutoModel.from_config(ENCODERS[family]).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("encoders")
+
+
+def ready(name: str, family: str, root: Path) -> tuple[Any, list[Any], list[str]]:
+    options, make, role = TASKS[name]
+    records = make(8)
+    task = registry.build("task", {"name": name, "width": 16, **options})
+    task.modality = Image(image_size=24)
+    task.modality.learn([r["image"] for r in records])
+    labels = [task.read_label(r, role) for r in records]
+    task.learn_labels(labels)
+    examples = [task.labelled(e, y) for e, y in zip(task.process(records), labels, strict=True)]
+    torch.manual_seed(0)
+    report = task.setup_from(checkpoint(family, root), task.modality)
+    assert all(n.startswith(("decoder.", "outputs.")) for n in report.new)
+    return task, examples, report.new
+
+
+def trained(task: Any, examples: Any, strategy: Any, steps: int = 4) -> list[float]:
+    optimizer = torch.optim.AdamW(task.parameters(), 3e-3)
+    task.train()
+    losses = []
+    for step in range(steps):
+        strategy.thaw(task.model, step / steps)
+        logs = task(task.collate([examples[i] for i in range(len(examples))]))
+        losses.append(float(logs["loss"].detach()))
+        optimizer.zero_grad()
+        logs["loss"].backward()
+        strategy.before_step(task.model, 3e-3)
+        optimizer.step()
+    return losses
+
+
+@pytest.mark.parametrize(("name", "family", "method"), CASES)
+def test_strategies_train_the_head_and_leave_a_model_that_loads(name, family, method, root, tmp_path):
+    task, examples, new = ready(name, family, root)
+    before = {n: p.detach().clone() for n, p in task.model.named_parameters()}
+    strategy = registry.build("strategy", method)
+    task.model = strategy.setup(task.model, new)
+    with cached(task, [strategy], examples) as (stored,):
+        assert isinstance(stored, FrozenFeatures) is (method == "freeze")
+        losses = trained(task, stored, strategy)
+    task.model = strategy.finish(task.model)
+    assert losses[-1] < losses[0]
+    after = dict(task.model.named_parameters())
+    assert all(not torch.equal(before[n], after[n]) for n in new)
+    if method == "freeze":
+        assert all(torch.equal(before[n], after[n]) for n in before if n not in new)
+    task.export().save_pretrained(tmp_path)
+    model, report = encoder.make(task.auto_class_for("pixels"), tmp_path)
+    assert not report.new
+    again = registry.build("task", name)
+    again.restore(model, task.modality)
+    batch = task.collate(examples)
+    with torch.no_grad():
+        assert torch.equal(again.eval()(batch)["logits"], task.eval()(batch)["logits"])
+    plain = AutoModel.from_pretrained(tmp_path)
+    trunk = dict(task.model.base_model.named_parameters())
+    assert all(torch.equal(p, trunk[n]) for n, p in plain.named_parameters() if not n.startswith("pooler."))
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("layers", [None, 1, 2])
+def test_cached_features_give_the_same_bits(name, family, layers, root):
+    task, examples, new = ready(name, family, root)
+    strategy = registry.build("strategy", {"name": "freeze", "layers": layers})
+    task.model = strategy.setup(task.model, new)
+    task.eval()
+    with cached(task, [strategy], examples) as (stored,), torch.no_grad():
+        whole, replayed = task(task.collate(examples)), task(task.collate(list(stored)))
+    assert torch.equal(whole["logits"], replayed["logits"])
+    assert torch.equal(whole["loss"], replayed["loss"])
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_micro_batches_equal_one_batch(name, root):
+    task, examples, _ = ready(name, "vit", root)
+    task.eval()
+    whole = task(task.collate(examples))["loss"]
+    batches = [task.collate(examples[:3]), task.collate(examples[3:])]
+    key = next(iter(task.counts(batches[0])))
+    total = sum(task.counts(b)[key] for b in batches)
+    parts = torch.zeros(())
+    for batch in batches:
+        task.scale = {key: 2 * task.counts(batch)[key] / total}
+        parts = parts + task(batch)["loss"] / 2
+    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_augmentation_follows_the_generator_and_images_of_any_size_are_predicted(name, root):
+    task, examples, _ = ready(name, "vit", root)
+    one, two, other = (task.collate(examples, np.random.default_rng(s)) for s in (1, 1, 2))
+    assert all(torch.equal(one[k], two[k]) for k in one)
+    assert not torch.equal(one["pixel_values"], other["pixel_values"])
+    odd = [{"image": np.full((h, w, 3), 90, np.uint8)} for h, w in ((33, 101), (7, 5), (200, 64))]
+    found = task.process(odd)
+    batch = task.collate(found)
+    task.eval()
+    with torch.no_grad():
+        assert len(task.decode(task(batch)["logits"], batch, found)) == 3
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_targets_reach_the_pixels(name, root):
+    task, examples, _ = ready(name, "vit", root)
+    batch = task.collate(examples[:1])
+    pixels = batch["pixel_values"].requires_grad_()
+    task.eval()
+    logits = task(batch)["logits"]
+    for of in (None, task.labels[1], str(task.labels[0])):
+        value = task.target(logits, batch, of=of)
+        assert value.shape == (1,)
+        (gradient,) = torch.autograd.grad(value.sum(), pixels, retain_graph=True)
+        assert gradient.abs().sum() > 0
+    assert task.target(logits.detach().expand(3, -1, -1, -1), batch).shape == (3,)

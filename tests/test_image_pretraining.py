@@ -1,0 +1,84 @@
+"""`pretrain` on images from Python: pictures, health lines, reference values, what is written and refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import AutoImageProcessor, AutoModel
+
+import pretune
+from pixel_stand_in import StandInCorpus
+from pretune.errors import ConfigError, DataError
+
+
+@pytest.fixture(scope="module")
+def images() -> list[dict[str, Any]]:
+    """Dark and bright squares, with that as the label."""
+    pixels = StandInCorpus(num_images=120, seed=1).images
+    names = np.where(pixels.mean((1, 2, 3)) > 127, "bright", "dark")
+    return [{"image": image, "label": str(name)} for image, name in zip(pixels, names, strict=True)]
+
+
+def small(images: Any, out: Path, objective: Any, **options: Any) -> pretune.run.RunResult:  # type: ignore[name-defined]
+    defaults = {"size": "tiny", "budget": "4steps", "batch_size": 8, "modality": "image"}
+    return pretune.pretrain(images, out=str(out), objective=objective, **(defaults | options))
+
+
+@pytest.mark.parametrize(
+    ("objective", "family"), [("mae", None), ("autoencoder", "convnext"), ("gan", "convnext"), ("vae", "resnet")]
+)
+def test_pretrains_images(
+    images: list[dict[str, Any]], tmp_path: Path, objective: str, family: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = small(images, tmp_path / "run", objective, family=family, probe=images)
+    model = AutoModel.from_pretrained(run.path / "model")
+    assert model.config.model_type == {None: "vit", "convnext": "convnextv2"}.get(family, family)
+    AutoImageProcessor.from_pretrained(run.path / "model", backend="pil")
+    pictures = {f.stem for f in (run.path / "pictures").glob("*.png")}
+    assert pictures == (
+        {"gan": {"samples", "real"}, "vae": {"samples", "reconstructions"}}.get(objective, {"reconstructions"})
+    )
+    facts = json.loads((run.path / "lineage.json").read_text())
+    assert facts["floor"] > 0
+    assert facts["tokens"] == 4 * 8, "images are counted"
+    assert 1 <= run.metrics["effective_rank"] < 60
+    assert 0.5 < run.metrics["knn_accuracy"] <= 1
+    shown = capsys.readouterr().err
+    assert "images in" in shown
+    assert "collapsed: " in shown
+    assert "learning more than" in shown
+
+
+def test_a_budget_counts_images(images: list[dict[str, Any]], tmp_path: Path) -> None:
+    run = small(images, tmp_path / "run", "autoencoder", budget="40images")
+    assert run.fitted is not None
+    assert run.fitted.steps == 5
+
+
+def test_continues_from_an_earlier_run(images: list[dict[str, Any]], tmp_path: Path) -> None:
+    first = small(images, tmp_path / "first", "mae")
+    second = small(images, tmp_path / "second", "contrastive", size=None, from_=str(first.path))
+    assert AutoModel.from_pretrained(second.path / "model").config.hidden_size == 128
+
+
+@pytest.mark.parametrize(("objective", "options", "error"), [
+    ("mae", {"family": "resnet"}, "needs a ViT"),
+    ("mlm", {}, r"these fit: autoencoder, contrastive, distill, gan, mae, vae"),
+    ({"name": "autoencoder", "delete_rate": 0.5}, {}, "delete_rate .*no effect on image data"),
+])  # fmt: skip
+def test_what_cannot_work_is_refused(
+    images: list[dict[str, Any]], tmp_path: Path, objective: Any, options: dict[str, Any], error: str
+) -> None:
+    with pytest.raises(ConfigError, match=error):
+        small(images, tmp_path / "run", objective, **options)
+
+
+def test_a_probe_needs_labels_and_an_objective_with_vectors(images: list[dict[str, Any]], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="at least two labels"):
+        small(images, tmp_path / "run", "mae", probe=[r | {"label": "one"} for r in images])
+    with pytest.raises(ConfigError, match="--probe"):
+        pretune.pretrain(["a b c"] * 40, out=str(tmp_path / "text"), probe=[{"text": "a", "label": "b"}])
