@@ -48,7 +48,7 @@ def sample(records: list[dict[str, Any]], number: int | None, seed: int) -> list
 
 
 def steps_for(number: int) -> int:
-    return int(np.clip(3 * number / 16, 300, 1200))
+    return int(np.clip(3 * number / 16, 300, 600))
 
 
 def cell(arm: str, source: str | None, train: Any, test: Any, seed: int, lr: float | None) -> dict[str, float]:
@@ -87,6 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--pre", action="append", default=[], help="NAME=RUN of a pre-trained model")
+    parser.add_argument("--arms", default="", help="only these, e.g. to run the others beside them: tfidf,scratch,NAME")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--labels", default="32,128,512,all")
     parser.add_argument("--sets", default=",".join(SETS))
@@ -96,7 +97,7 @@ def main() -> None:
     options = parser.parse_args()
     sources = dict(p.split("=", 1) for p in options.pre)
     rates = {k: float(v) for k, v in (p.split("=", 1) for p in options.lr)}
-    arms = ["tfidf", "scratch", *sources]
+    arms = options.arms.split(",") if options.arms else ["tfidf", "scratch", *sources]
     done = rows(options.out) if options.out.exists() else []
     have = {(d["set"], d["labels"], d["seed"], d["arm"]) for d in done}
     for text in options.labels.split(","):

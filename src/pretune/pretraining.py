@@ -242,13 +242,17 @@ def recipe_of(arguments: dict[str, Any], verb: str, **special: Any) -> dict[str,
     return {"verb": verb, **named, **plain, **loop}
 
 
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (str, int, float, bool))
+
+
 def _describe(value: Any) -> Any:
     """A data source as it can be written in a recipe: itself if it is a path, else its fingerprint."""
-    if value is None or isinstance(value, (str, int, float, bool)):
+    if _is_plain(value):
         return value
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, Mapping) and all(isinstance(v, (str, int, float, bool)) for v in value.values()):
+    if isinstance(value, Mapping) and all(_is_plain(v) or isinstance(v, list) for v in value.values()):
         return dict(value)
     return f"in memory: {data_io.fingerprint(value)}"
 
