@@ -62,7 +62,8 @@ def test_the_saved_processor_gives_the_same_pixels(fit, channels, tmp_path):
     modality.save(tmp_path)
     processor = AutoImageProcessor.from_pretrained(tmp_path)
     batch = modality.pad(modality.process_many([{"image": i} for i in images]))["pixel_values"]
-    assert torch.equal(processor(images, return_tensors="pt")["pixel_values"], batch)
+    pil = [PILImage.fromarray(i) for i in images]
+    assert torch.equal(processor(pil, return_tensors="pt")["pixel_values"], batch)
     again = Image().load(str(tmp_path))
     assert again.squares == modality.squares
     assert (again.mean, again.std) == (modality.mean, modality.std)
