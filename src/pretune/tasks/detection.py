@@ -246,7 +246,7 @@ class Detection(DenseTask):
         return AveragePrecision([p["boxes"] for p in predictions], [things(label) for label in labels]).metrics
 
     def target(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
-        """The class logit at the centre of a box, or the highest of a class, or of all.
+        """The highest class logit in the middle of a box, or the highest of a class, or of all.
 
         Args:
             logits: Shape (batch, outputs, rows, columns).
@@ -260,9 +260,8 @@ class Detection(DenseTask):
             return (heat if number is None else heat[:, [number]]).flatten(1).amax(1)
         if not isinstance(of, Mapping):
             of = self._numbered(self.decode(logits[:1].detach(), batch, [])[0]["boxes"], of)
-        row, column = self._centre(of["box"], batch["sizes"][0].tolist(), heat.shape[-2:])
-        near = heat[:, self._number(of["label"]), max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
-        return near.flatten(1).amax(1)
+        rows, columns = self._middle(of["box"], batch["sizes"][0].tolist(), heat.shape[-2:])
+        return heat[:, self._number(of["label"]), rows, columns].flatten(1).amax(1)
 
     def _numbered(self, boxes: Sequence[Mapping[str, Any]], of: Any) -> Mapping[str, Any]:
         if not 0 <= int(of) < len(boxes):
@@ -284,11 +283,16 @@ class Detection(DenseTask):
         """Probability of a centre there, shape (batch,)."""
         return self.target(logits, batch, of=of).sigmoid()
 
-    def _centre(self, box: Sequence[float], size: Sequence[int], grid: Sequence[int]) -> tuple[int, int]:
+    def _middle(self, box: Sequence[float], size: Sequence[int], grid: Sequence[int]) -> tuple[slice, slice]:
+        """Rows and columns of the middle half of a box, three at least; a box need not be symmetric about its place."""
         assert self.canvas is not None
         scale = self.canvas.scale(size) / STRIDE
-        row, column = (int((box[k] + box[k + 2] / 2) * scale) for k in (1, 0))
-        return min(max(row, 0), grid[0] - 1), min(max(column, 0), grid[1] - 1)
+        found = []
+        for k, most in ((1, grid[0]), (0, grid[1])):
+            centre, reach = (box[k] + box[k + 2] / 2) * scale, max(1.5, box[k + 2] * scale / 4)
+            first = min(max(0, math.floor(centre - reach)), most - 1)
+            found.append(slice(first, max(first + 1, math.ceil(centre + reach))))
+        return found[0], found[1]
 
     @contextlib.contextmanager
     def writer(self, folder: Path) -> Iterator[Callable[[Mapping[str, Any], Prediction], None]]:
