@@ -35,8 +35,7 @@ def run(folder, tmp_path_factory):
         modality={"name": "image", "augmentation": "none", "flip": False},
         scratch=True,
         size="tiny",
-        budget="60steps",
-        min_steps=1,
+        budget="150steps",
         valid_rate=0.0,
         lr=1e-3,
         precision="fp32",
@@ -142,7 +141,6 @@ def test_a_frozen_encoder_is_cached(run, folder, tmp_path):
         from_=str(run),
         strategy="freeze",
         budget="30steps",
-        min_steps=1,
         valid_rate=0.3,
         lr=0.02,
     )
@@ -180,7 +178,6 @@ def test_regression_on_pictures(tmp_path):
         scratch=True,
         size="tiny",
         budget="80steps",
-        min_steps=1,
         valid_rate=0.3,
         lr=1e-3,
     )

@@ -49,7 +49,7 @@ def trained(family: str, steps: int) -> Predictor:
 
 @pytest.fixture(scope="module")
 def vit():
-    return trained("vit", 25)
+    return trained("vit", 120)
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +75,9 @@ def test_the_square_stands_out(family, explainer, request):
     assert np.mean([share(e, r["label"]) for e, r in zip(found, ROWS, strict=False)]) > 1.4 * 72 / 256
 
 
-def test_gradients_sum_to_the_gain_over_the_mean_colour(vit):
-    (found,) = explain_records(vit, ROWS[:1], explainer=IntegratedGradients(n_steps=200), num_random=0)
-    task = vit.task
+def test_gradients_sum_to_the_gain_over_the_mean_colour(convnext):
+    (found,) = explain_records(convnext, ROWS[:1], explainer=IntegratedGradients(n_steps=200), num_random=0)
+    task = convnext.task
     batch = task.collate(task.process(ROWS[:1]))
     with torch.no_grad():
         gain = task(batch)["logits"] - task({"pixel_values": torch.zeros_like(batch["pixel_values"])})["logits"]

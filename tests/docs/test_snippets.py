@@ -45,7 +45,7 @@ def resolve(words: list[str]) -> dict[str, Any]:
     for slot in verb.slots:
         registry.build_all(slot, values[slot])
     if "schedule" in values:
-        check_options(values["budget"], values["batch_size"], {k: v for k, v in values.items() if k in LOOP})
+        check_options(values["budget"], values["batch_size"] or 16, {k: v for k, v in values.items() if k in LOOP})
     return values
 
 
