@@ -71,14 +71,25 @@ def cell(arm: str, source: str | None, train: Any, test: Any, seed: int, lr: flo
     }
 
 
+def shown(values: list[float]) -> str:
+    """Per cent: mean and Student's t interval over the seeds."""
+    if len(values) < 2:
+        return "-"
+    mean = intervals.mean_interval([100 * v for v in values])
+    return f"{mean.value:.1f} [{mean.low:.1f}, {mean.high:.1f}]"
+
+
 def table(done: list[dict[str, Any]], arms: list[str]) -> str:
-    lines = ["| set | labels | " + " | ".join(arms) + " |", "|---|---|" + "---|" * len(arms)]
+    """Mean and interval of each arm, and the paired difference of the last one to scratch and to TF-IDF."""
+    gains = [f"{arms[-1]} - {other}" for other in ("scratch", "tfidf") if other in arms[:-1]]
+    lines = [f"| set | labels | {' | '.join([*arms, *gains])} |", "|---|---|" + "---|" * len([*arms, *gains])]
     for name, number in sorted({(d["set"], d["labels"]) for d in done}, key=lambda k: (k[0], k[1] or 10**9)):
-        cells = []
-        for arm in arms:
-            values = [d["accuracy"] for d in done if (d["set"], d["labels"], d["arm"]) == (name, number, arm)]
-            mean = intervals.mean_interval(values) if len(values) > 1 else None
-            cells.append(f"{100 * mean.value:.1f} [{100 * mean.low:.1f}, {100 * mean.high:.1f}]" if mean else "-")
+        here = [d for d in done if (d["set"], d["labels"]) == (name, number)]
+        found = {arm: {d["seed"]: d["accuracy"] for d in here if d["arm"] == arm} for arm in arms}
+        cells = [shown(list(found[arm].values())) for arm in arms]
+        for gain in gains:
+            last, other = (found[arm] for arm in gain.split(" - "))
+            cells.append(shown([last[k] - other[k] for k in sorted(last.keys() & other.keys())]))
         lines.append(f"| {name} | {number or 'all'} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -113,7 +124,7 @@ def main() -> None:
                     done.append({"set": name, "labels": number, "seed": seed, "arm": arm, **found})
                     append(options.out, done[-1])
                     print(done[-1], file=sys.stderr, flush=True)
-    print(table(done, arms))
+    print(table(done, [a for a in ("tfidf", "scratch", *sources) if any(d["arm"] == a for d in done)]))
 
 
 if __name__ == "__main__":

@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 
 import pretune
-from pretune import intervals
-from quality import append, rows, sample
+from quality import append, rows, sample, shown
 
 STRATEGIES = ("full", "freeze", "unfreeze", "probe_then_full", "l2sp", "layer_decay", "lora")
 SETS = {"sst2": 128, "rte123": None}
@@ -54,16 +53,11 @@ def table(done: list[dict[str, Any]]) -> str:
         both = sorted(mine.keys() & full.keys())
         if len(mine) < 2:
             continue
-        mean = _interval([d["accuracy"] for d in mine.values()])
-        gain = _interval([mine[s]["accuracy"] - full[s] for s in both]) if len(both) > 1 and strategy != "full" else ""
+        mean = shown([d["accuracy"] for d in mine.values()])
+        gain = shown([mine[s]["accuracy"] - full[s] for s in both]) if len(both) > 1 and strategy != "full" else ""
         seconds = np.median([d["seconds"] for d in mine.values()])
         lines.append(f"| {name} | {strategy} | {lr or 'default'} | {mean} | {gain} | {seconds:.0f} |")
     return "\n".join(lines)
-
-
-def _interval(values: list[float]) -> str:
-    found = intervals.mean_interval([100 * v for v in values])
-    return f"{found.value:.1f} [{found.low:.1f}, {found.high:.1f}]"
 
 
 def main() -> None:
