@@ -45,7 +45,8 @@ def resolve(words: list[str]) -> dict[str, Any]:
     for slot in verb.slots:
         registry.build_all(slot, values[slot])
     if "schedule" in values:
-        check_options(values["budget"], values["batch_size"] or 16, {k: v for k, v in values.items() if k in LOOP})
+        batch_size = values["batch_size"] or registry.build("objective", values["objective"]).batch_size
+        check_options(values["budget"], batch_size, {k: v for k, v in values.items() if k in LOOP})
     return values
 
 
