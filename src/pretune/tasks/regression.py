@@ -62,7 +62,9 @@ class Regression(Task):
             value = math.nan
         if not math.isfinite(value):
             where = f"{record['_file']}, row {record['_row']}," if record.get("_file") else "A record"
-            raise DataError(f"{where} needs a number as its label, found {record[column]!r}; correct or remove it.")
+            raise DataError(
+                f"{where} needs a number as its label, found {record[column]!r}; correct it, or name the column of numbers with --label_column."
+            )
         return value
 
     def learn_labels(self, labels: Sequence[Any]) -> None:
