@@ -63,7 +63,8 @@ class Regression(Task):
         if not math.isfinite(value):
             where = f"{record['_file']}, row {record['_row']}," if record.get("_file") else "A record"
             raise DataError(
-                f"{where} needs a number as its label, found {record[column]!r}; correct it, or name the column of numbers with --label_column."
+                f"{where} needs a number as its label, found {record[column]!r}; correct it, or name the column of "
+                "numbers with --label_column."
             )
         return value
 
