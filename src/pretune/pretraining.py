@@ -117,6 +117,8 @@ def pretrain(
     source: Modality = registry.build("modality", modality)
     require_kind(method, source, classes("objective"))
     method.check(source)
+    if init is not None and source.kind != "tokens":
+        raise ConfigError(f"--init {init} has no effect on {source.counted}: it makes word embeddings; leave it out.")
     if probe is not None:
         check_probe(source)
     recipe = recipe_of(locals(), "pretrain", data=data, objective=method, modality=source, loop=loop)

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["Attention"]
 
 import contextlib
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,6 +43,8 @@ class Attention(Explainer):
 
     def _rollout(self, task: Task, batch: Batch, of: Any) -> Tensor:
         model = task.model
+        if not _gives_attention(model):
+            raise ModelError(f"{type(model).__name__} gives no attention weights; use another explainer.")
         inputs = model_inputs(model, expanded(task, batch, batch[task.modality.main_input].to(task.device)))
         with torch.no_grad(), _eager(model):
             output = model(**inputs, output_attentions=True)
@@ -88,3 +91,8 @@ def _eager(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         model.set_attn_implementation(before)
+
+
+def _gives_attention(model: Any) -> bool:
+    parameters = inspect.signature(type(model).forward).parameters
+    return "output_attentions" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())

@@ -76,7 +76,8 @@ class Vae(PixelObjective):
     def posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the code, each (batch, code_size), float32."""
         mean, log_variance = self.code(self.encode(pixels)).float().chunk(2, dim=1)
-        return mean, log_variance.clamp(-20, 20)  # exp of more would overflow before the first steps have settled it
+        # smoothly below 2: no posterior needs more than the prior's 0, and exp of an unsettled encoder's would overflow
+        return mean, (2 - F.softplus(2 - log_variance)).clamp(min=-20)
 
     def floor(self, corpus: Corpus) -> Floor:
         """The reconstruction loss of always answering the mean image."""
