@@ -6,8 +6,9 @@
 Every objective pre-trains once for the same budget on all training images without labels, in OUT/SET-OBJECTIVE (an
 interrupted run goes on). Every cell (labels, seed, arm) then fine-tunes on the same labels for the same steps and is
 appended to OUT/SET-TEST.jsonl when it is done; running again adds what is missing. `linear` is logistic regression on
-pixels. Prints Markdown: mean accuracy with its interval over seeds, the paired gain over scratch, and the held-out
-losses. Choose options with ``--test valid``, never on the test set.
+pixels. `mae` needs a ViT and `gan` a network without batch normalisation (here ConvNeXt): their control is that
+architecture from scratch. Prints Markdown: mean accuracy with its interval over seeds, the paired gain over the
+control, and the held-out losses. Choose options with ``--test valid``, never on the test set.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from pretune import intervals
 from pretune.checkpoint import RunDirectory
 
 OBJECTIVES = "autoencoder,vae,gan,mae,contrastive,distill"
-OTHERS = ["linear", "scratch"]
+FAMILIES = {"mae": "vit", "gan": "convnext"}
+"""Objectives that do not work on a ResNet, and what they get where --family says resnet."""
 
 
 def records(data: Path, name: str, part: str) -> list[dict[str, Any]]:
@@ -69,15 +71,21 @@ def pretrained(options: argparse.Namespace, objective: str, train: list[dict[str
     if not (folder / "lineage.json").exists():
         own = (o.split(".", 1)[1].split("=", 1) for o in options.option if o.startswith(f"{objective}."))
         spec = {"name": objective} | {k: yaml.safe_load(v) for k, v in own}
-        family = {} if objective == "mae" else {"family": options.family}
+        family = family_of(options, objective)
         # the images alone: labels cannot leak, and the run's fingerprint is that of what it saw
         pretune.pretrain(
             [{"image": r["image"]} for r in train], out=str(folder), objective=spec, modality="image",
-            budget=options.budget, size=options.size, seed=0, checkpoint_every="2m", **family,
+            budget=options.budget, size=options.size, family=family, seed=0, checkpoint_every="2m",
         )  # fmt: skip
     valid = [r for r in RunDirectory(folder).metrics() if any(k.startswith("valid_") for k in r)]
     facts = json.loads((folder / "lineage.json").read_text())
     return {"folder": str(folder), "floor": facts["floor"], "images": facts["tokens"], **valid[-1]}
+
+
+def family_of(options: argparse.Namespace, objective: str) -> str:
+    """The architecture that an objective gets."""
+    needed = objective == "mae" or options.family == "resnet"
+    return FAMILIES.get(objective, options.family) if needed else options.family
 
 
 def linear(train: list[dict[str, Any]], test: list[dict[str, Any]], size: int) -> float:
@@ -100,7 +108,7 @@ def tuned(
     rates = dict(r.split("=", 1) for r in options.lr)
     steps = int(np.clip(options.epochs * len(train) / 32, 300, 3000))
     result = pretune.finetune(
-        train, out=f"{folder}/run", from_=source, scratch=arm == "scratch", task="classification", test=test,
+        train, out=f"{folder}/run", from_=source, scratch=arm.startswith("scratch"), task="classification", test=test,
         strategy=options.strategy, valid_rate=0.0, budget=f"{steps}steps", batch_size=32, seed=seed,
         lr=float(rates[arm]) if arm in rates else None, checkpoint_every="1h", modality="image",
     )  # fmt: skip
@@ -116,19 +124,19 @@ def interval(values: list[float]) -> str:
     return f"{100 * mean.value:.1f} [{100 * mean.low:.1f}, {100 * mean.high:.1f}]"
 
 
-def table(done: list[dict[str, Any]], arms: list[str]) -> str:
-    """A row an arm: accuracy at every number of labels, and the gain over scratch paired by seed."""
+def table(done: list[dict[str, Any]], arms: dict[str, str]) -> str:
+    """A row an arm: accuracy at every number of labels, and the gain paired by seed over the arm that `arms` names."""
     numbers = sorted({d["labels"] for d in done})
     cells = {(d["labels"], d["arm"], d["seed"]): d["accuracy"] for d in done}
     lines = ["| arm | " + " | ".join(f"{n} labels | gain" for n in numbers) + " |", "|---|" + "---|---|" * len(numbers)]
-    for arm in arms:
+    for arm, control in arms.items():
         row = []
         for n in numbers:
             seeds = sorted(s for labels, a, s in cells if (labels, a) == (n, arm))
             values = [cells[n, arm, s] for s in seeds]
-            gains = [cells[n, arm, s] - cells[n, "scratch", s] for s in seeds if (n, "scratch", s) in cells]
+            gains = [cells[n, arm, s] - cells[n, control, s] for s in seeds if (n, control, s) in cells]
             row.append(interval(values) if len(values) > 1 else "-")
-            row.append(interval(gains) if len(gains) > 1 and arm != "scratch" else "-")
+            row.append(interval(gains) if len(gains) > 1 and arm != control else "-")
         lines.append(f"| {arm} | " + " | ".join(row) + " |")
     return "\n".join(lines)
 
@@ -151,11 +159,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--objectives", default=OBJECTIVES)
     parser.add_argument("--option", action="append", default=[], help="OBJECTIVE.OPTION=VALUE")
     parser.add_argument("--budget", default="10m", help="of each pre-training")
-    parser.add_argument("--size", default="mini")
-    parser.add_argument("--family", default="vit")
+    parser.add_argument("--size", default="tiny")
+    parser.add_argument("--family", default="resnet")
     parser.add_argument("--labels", default="100,500")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=60, help="of fine-tuning; 300 to 3,000 steps of 32")
+    parser.add_argument("--epochs", type=int, default=20, help="of fine-tuning; 300 to 3,000 steps of 32")
     parser.add_argument("--strategy", default="full")
     parser.add_argument("--lr", action="append", default=[], help="ARM=RATE of fine-tuning")
     parser.add_argument("--test", default="test", choices=["test", "valid"])
@@ -171,19 +179,23 @@ def main() -> None:
     file = options.out / f"{options.set}-{options.test}.jsonl"
     done = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     have = {(d["labels"], d["seed"], d["arm"]) for d in done}
-    cells = [(int(n), s, a) for n in options.labels.split(",") for s in range(options.seeds) for a in [*OTHERS, *runs]]
+    families = {name: family_of(options, name) for name in runs}
+    sources = {f"scratch {f}": runs[n]["folder"] for n, f in families.items()} | {
+        n: r["folder"] for n, r in runs.items()
+    }
+    arms = {a: a for a in ["linear", *sources]} | {n: f"scratch {f}" for n, f in families.items()}
+    cells = [(int(n), s, a) for n in options.labels.split(",") for s in range(options.seeds) for a in arms]
     for number, seed, arm in (c for c in cells if c not in have):
         few = sample(train, number, seed)
         if arm == "linear":
             found = {"accuracy": linear(few, test, number)}
         else:
-            source = runs.get(arm, next(iter(runs.values())))["folder"]
-            found = tuned(options, arm, source, few, test, seed)
+            found = tuned(options, arm, sources[arm], few, test, seed)
         done.append({"labels": number, "seed": seed, "arm": arm, **found})
         with file.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(done[-1]) + "\n")
         print(done[-1], file=sys.stderr, flush=True)
-    print(table(done, [*OTHERS, *runs]), losses(runs), sep="\n\n")
+    print(table(done, arms), losses(runs), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ import transformers
 from datasets import Dataset
 from PIL import Image
 from transformers import (
+    AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BertConfig,
@@ -142,12 +143,38 @@ class Pictures(torch.utils.data.Dataset):
         files = sorted(f for f in folder.rglob("*") if f.suffix in (".jpg", ".png"))
         images = torch.from_numpy(np.stack([np.asarray(Image.open(f).convert("RGB")) for f in files]))
         self.images = (images.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
+        names = sorted({f.parent.name for f in files})
+        self.labels = [names.index(f.parent.name) for f in files]
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         return {"pixel_values": self.images[index]}
+
+
+class Labelled(Pictures):
+    """The same with the number of the folder that a picture lies in."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return super().__getitem__(index) | {"labels": self.labels[index]}
+
+
+def images(options: argparse.Namespace) -> dict[str, Any]:
+    """A ViT on labelled pictures, all of it or (``frozen_images``) its head alone: images a second."""
+    model = AutoModelForImageClassification.from_pretrained(options.model, num_labels=10)
+    if options.command == "frozen_images":
+        model.base_model.requires_grad_(False)
+    clock = Clock(options.warm_up)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(
+            model=model,
+            args=arguments(folder, options, max_steps=options.warm_up + options.steps),
+            train_dataset=Labelled(options.images),
+            callbacks=[clock],
+        )
+        trainer.train()
+    return timed(clock, options, options.steps * options.batch, "images")
 
 
 def mae(options: argparse.Namespace) -> dict[str, Any]:
@@ -268,7 +295,15 @@ def described(options: argparse.Namespace, seconds: float, items: int, unit: str
     }
 
 
-COMMANDS = {"mlm": mlm, "mae": mae, "finetune": classifier, "frozen": classifier, "predict": predict}
+COMMANDS = {
+    "mlm": mlm,
+    "mae": mae,
+    "images": images,
+    "frozen_images": images,
+    "finetune": classifier,
+    "frozen": classifier,
+    "predict": predict,
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -290,7 +325,8 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--text", type=Path, required=True)
             sub.add_argument("--steps", type=int, default=30)
             sub.add_argument("--max_blocks", type=int, default=20_000)
-        elif name == "mae":
+        elif name in ("mae", "images", "frozen_images"):
+            sub.add_argument("--model", type=Path, help="a ViT directory; not for mae")
             sub.add_argument("--images", type=Path, required=True)
             sub.add_argument("--steps", type=int, default=30)
         else:

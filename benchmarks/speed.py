@@ -2,14 +2,17 @@
 
     python benchmarks/speed.py mlm      [--repeats 3] [--data ../shared/data]
     python benchmarks/speed.py mae
+    python benchmarks/speed.py images
+    python benchmarks/speed.py frozen_images
     python benchmarks/speed.py finetune
-    python benchmarks/speed.py frozen
+    python benchmarks/speed.py frozen   [--whole] [--precisions fp32]
 
 Each side runs in a process of its own, so that pretune's allocator does not help the peer. `mlm` is BERT 4 x 256 with
 30,522 words on blocks of 128 tokens of IMDb; `mae` is a ViT 6 x 192 with a decoder of 2 x 128 on CIFAR-10 images in
-patches of 4, batch 128 (the peer's images are decoded and normalised before its clock runs); the others are MiniLM-L6
-on SST-2. Seconds of the peer are per step after warm-up; pretune's count everything from the first step on, and for
-`frozen` also the computation of the features.
+patches of 4, batch 128; `images` fine-tunes such a ViT on the same pictures with their labels, batch 32 (the peer's
+images are decoded and normalised before its clock runs); the others are MiniLM-L6 on SST-2. Seconds of the peer are
+per step after warm-up; pretune's count everything from the first step on, and for `frozen` and `frozen_images` also
+the reading of the data and the computation of the features.
 """
 
 from __future__ import annotations
@@ -28,8 +31,10 @@ HERE = Path(__file__).parent
 GOALS = {
     "mlm": {"fp32": 5.0, "bf16": 3.5},
     "mae": {"fp32": 3.0, "bf16": 3.0},
-    "finetune": {"bf16": 2.0},
-    "frozen": {"bf16": 8.0},
+    "images": {"fp32": 2.0, "bf16": 2.0},
+    "frozen_images": {"fp32": 8.0, "bf16": 8.0},
+    "finetune": {"bf16": 2.0, "fp32": 2.0},
+    "frozen": {"bf16": 8.0, "fp32": 8.0},
 }
 
 
@@ -105,7 +110,35 @@ def ours_mae(data: Path, steps: int) -> dict[str, Any]:
     return {"items_per_second": (last["tokens"] - first["tokens"]) / (last["seconds"] - first["seconds"])}
 
 
-def ours_tuned(data: Path, strategy: str, epochs: int) -> dict[str, Any]:
+def vit_folder() -> str:
+    """A ViT 6 x 192 for 32 pixels in patches of 4, with random weights: speed does not depend on them."""
+    from transformers import AutoModel, ViTConfig, ViTImageProcessorPil, set_seed
+
+    folder = Path(tempfile.gettempdir()) / "pretune-benchmark-vit"
+    set_seed(0)
+    shape = {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "intermediate_size": 768}
+    AutoModel.from_config(ViTConfig(**shape, image_size=32, patch_size=4)).save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return str(folder)
+
+
+def ours_images(data: Path, strategy: str, epochs: int, seed: int) -> dict[str, Any]:
+    """Images a second of `finetune` on CIFAR-10."""
+    import pretune
+
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        result = pretune.finetune(
+            str(data / "cifar10_jpg/train"), out=f"{folder}/run", from_=vit_folder(), modality="image",
+            strategy=strategy, budget=f"{epochs}epochs", min_steps=1, valid_rate=0.0, batch_size=32, seed=seed,
+        )  # fmt: skip
+        whole = time.perf_counter() - began
+    assert result.fitted is not None
+    number = sum(1 for _ in (data / "cifar10_jpg/train").rglob("*.jpg"))
+    return {"items_per_second": number * epochs / (result.fitted.seconds if strategy == "full" else whole)}
+
+
+def ours_tuned(data: Path, strategy: str, epochs: int, seed: int) -> dict[str, Any]:
     """Sentences a second and test accuracy of `finetune`."""
     import pretune
 
@@ -114,7 +147,7 @@ def ours_tuned(data: Path, strategy: str, epochs: int) -> dict[str, Any]:
         result = pretune.finetune(
             str(data / "sst2/train.jsonl"), out=f"{folder}/run", from_=model_folder(), strategy=strategy,
             budget=f"{epochs}epochs", min_steps=1, valid_rate=0.0, batch_size=32, test=str(data / "sst2/test.jsonl"),
-            lr=1e-3 if strategy == "freeze" else 5e-5,
+            lr=1e-3 if strategy == "freeze" else 5e-5, seed=seed,
         )  # fmt: skip
         whole = time.perf_counter() - began
         records = sum(1 for _ in (data / "sst2/train.jsonl").open())
@@ -123,20 +156,27 @@ def ours_tuned(data: Path, strategy: str, epochs: int) -> dict[str, Any]:
     return {"items_per_second": records * epochs / shown, "test_accuracy": result.metrics["test_accuracy"]}
 
 
-def ours(what: str, data: Path) -> dict[str, Any]:
+def ours(what: str, data: Path, seed: int) -> dict[str, Any]:
     if what == "mlm":
         return ours_mlm(data, 60)
     if what == "mae":
         return ours_mae(data, 60)
-    return ours_tuned(data, "full", 1) if what == "finetune" else ours_tuned(data, "freeze", 5)
+    if what == "images":
+        return ours_images(data, "full", 1, seed)
+    if what == "frozen_images":
+        return ours_images(data, "freeze", 5, seed)
+    return ours_tuned(data, "full", 1, seed) if what == "finetune" else ours_tuned(data, "freeze", 5, seed)
 
 
-def peer(what: str, data: Path, precision: str, steps: int) -> list[str]:
-    words = [str(HERE / "peers.py"), what, "--steps", str(steps), *(["--bf16"] if precision == "bf16" else [])]
+def peer(what: str, data: Path, precision: str, steps: int | None) -> list[str]:
+    boxed = [] if steps is None else ["--steps", str(steps)]
+    words = [str(HERE / "peers.py"), what, *boxed, *(["--bf16"] if precision == "bf16" else [])]
     if what == "mlm":
         return [*words, "--text", str(data / "imdb_unlabelled/train.txt.gz")]
     if what == "mae":
         return [*words, "--images", str(data / "cifar10_jpg/train")]
+    if what in ("images", "frozen_images"):
+        return [*words, "--batch", "32", "--images", str(data / "cifar10_jpg/train"), "--model", vit_folder()]
     return [*words, "--batch", "32", "--train", str(data / "sst2/train.jsonl"), "--test", str(data / "sst2/test.jsonl")]
 
 
@@ -154,25 +194,36 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, default=40, help="timed steps of the peer")
+    parser.add_argument(
+        "--whole", action="store_true", help="the peer trains whole epochs: also accuracies, seed by seed"
+    )
+    parser.add_argument("--precisions", nargs="+", help="of the peer; not given: all that have a goal")
+    parser.add_argument("--seed", type=int, default=0, help="with --ours")
     parser.add_argument("--ours", action="store_true", help="only pretune's side, once (used by this program)")
     options = parser.parse_args()
     if options.ours:
-        print(json.dumps(ours(options.what, options.data)))
+        print(json.dumps(ours(options.what, options.data, options.seed)))
         return
-    sides = {f"Trainer {p}": peer(options.what, options.data, p, options.steps) for p in GOALS[options.what]}
+    goals = {p: goal for p, goal in GOALS[options.what].items() if p in (options.precisions or GOALS[options.what])}
+    steps = None if options.whole else options.steps
+    sides = {f"Trainer {p}": peer(options.what, options.data, p, steps) for p in goals}
     sides["pretune"] = [__file__, options.what, "--ours", "--data", str(options.data)]
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
-    for _ in range(options.repeats):
+    for seed in range(options.repeats):
         for name, words in sides.items():
-            found[name].append(child(words))
+            found[name].append(child([*words, "--seed", str(seed)]))
             print(f"{name:<13} {found[name][-1]}", file=sys.stderr, flush=True)
     medians = {n: statistics.median(f["items_per_second"] for f in runs) for n, runs in found.items()}
-    for precision, goal in GOALS[options.what].items():
+    for precision, goal in goals.items():
         other = medians[f"Trainer {precision}"]
         print(
             f"{options.what}: pretune {medians['pretune']:,.0f}/s, Trainer {precision} {other:,.0f}/s, "
             f"ratio {medians['pretune'] / other:.2f} (goal {goal})"
         )
+    for name, runs in found.items():
+        accuracies = [f["test_accuracy"] for f in runs if f.get("test_accuracy") is not None]
+        if accuracies:
+            print(f"{name}: test accuracy {statistics.mean(accuracies):.4f} (mean of {len(accuracies)} seeds)")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pretune import demo_digits, docstrings
-from pretune.demo import DemoResult, render_demo, verdict
+from pretune.demo import TEXT, DemoResult, render_demo, verdict
 from pretune.docstrings import docstring_corpus, docstring_task, harvest
 from pretune.errors import DataError
 from pretune.prose import key, paragraphs
@@ -150,6 +150,7 @@ def _result(seeds: int = 2) -> DemoResult:
         confusion=[[150, 50], [70, 130]],
         example={"label": "a", "predicted": "b", "probability": 0.6, "words": ["<b>", "of"],
                  "scores": [0.5, -1.0]},
+        wording=TEXT, pictures=[],
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as PILImage
-from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
+from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassification, pipeline
 
 import pictures
 import pretune
@@ -95,6 +95,33 @@ def test_processors_of_other_models_are_understood(tmp_path):
         Image(channels=1).load(str(tmp_path))
     with pytest.raises(ModelError, match="no image processor"):
         Image().load(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("image_size", [8, 12, 16, 20, 28, 32, 224])
+def test_a_resnet_never_halves_a_single_pixel(image_size):
+    """The bf16 gradient of such a convolution is uninitialised memory in oneDNN 3."""
+    modality = learnt(np.zeros((3, image_size, image_size, 3), np.uint8))
+    model, _ = encoder.make(AutoModel, modality.config("tiny", "resnet"))
+    inputs = []
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.stride[0] > 1:
+            module.register_forward_hook(lambda _, given, __: inputs.append(given[0].shape[-1]))
+    model.eval()(torch.zeros(1, 1, image_size, image_size))
+    assert min(inputs) > 1
+    assert len(encoder.blocks(model)[1]) == (4 if image_size > 16 else 2 if image_size == 8 else 3)
+
+
+def test_a_resnet_checkpoint_says_what_it_cannot_read(tmp_path):
+    modality = learnt(np.zeros((3, 32, 32, 3), np.uint8))
+    modality.save(tmp_path)
+    modality.config("tiny", "resnet").save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="needs at least 17"):
+        Image(image_size=16).load(str(tmp_path))
+
+
+def test_check_refuses_a_task_for_other_data(folder):
+    with pytest.raises(ConfigError, match="give --modality image"):
+        check(folder, task="detection")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -212,6 +239,9 @@ BAD = {
     ("finetune", "--data", "{folder}", "--scratch", "--task", "tagging"): "these fit:",
     ("finetune", "--data", "{folder}", "--scratch", "--task", "regression"): "needs a number",
     ("pretrain", "--data", "{folder}", "--objective", "bert"): "these fit:",
+    ("pretrain", "--data", "{folder}", "--objective", "mae", "--modality.flip", "true"): "flip has no effect in pre-tr",
+    ("pretrain", "--data", "{folder}", "--objective", "mae", "--budget", "3"): "1e6images",
+    ("pretrain", "--data", "{folder}", "--objective", "contrastive", "--num_micro_batches", "300"): "batch of 128",
     ("pretrain", "--data", "{broken}", "--objective", "mae"): "Cannot read the image",
 }
 

@@ -48,7 +48,8 @@ class Budget:
         amount = _number(match.group(1)) if match else 0.0
         if unit is None or not 0 < amount < math.inf:
             raise ConfigError(
-                f'A budget is a positive number and a unit (90s, 20m, 2h, 2e8tok, 3epochs, 5000steps); found "{text}".'
+                "A budget is a positive number and a unit (90s, 20m, 2h, 2e8tok, 1e6images, 3epochs, 5000steps); "
+                f'found "{text}".'
             )
         return cls(amount * unit[1], unit[0])
 

@@ -52,6 +52,7 @@ class ByKind(Objective):
                 raise ConfigError(
                     f'{name} of "{self.name}" has no effect on {modality.name} data; its options there: {listed}.'
                 )
+        self.batch_size, self.betas = part.batch_size, part.betas
 
     def setup(self, model: PreTrainedModel, modality: Modality) -> None:
         """Keeps the part for the modality's kind, and sets it up."""
@@ -59,7 +60,6 @@ class ByKind(Objective):
         part = self._parts[modality.kind]
         part.setup(model, modality)
         self.part = part
-        self.batch_size, self.betas = part.batch_size, part.betas
 
     def __getattr__(self, name: str) -> Any:
         try:

@@ -22,7 +22,8 @@ from pretune.errors import ConfigError
 from pretune.image_checks import check_images
 from pretune.label_checks import FEW, check_classes, check_values, number
 from pretune.modalities.base import Modality
-from pretune.registry import find
+from pretune.objectives.base import require_kind
+from pretune.registry import build, find, names
 from pretune.sources import Source
 from pretune.tag_checks import TagCheck
 from pretune.tasks.base import Task
@@ -57,7 +58,10 @@ def check(
     """
     if task is None and test is not None:
         raise ConfigError("--test is compared with labelled data; name its --task.")
-    if cast("type[Modality]", find("modality", modality)).kind == "pixels":
+    source: Modality = build("modality", modality)
+    if task is not None:
+        require_kind(build("task", task), source, [find("task", name) for name in names("task")])
+    if source.kind == "pixels":
         if boundary != "line":
             raise ConfigError("--boundary is for text; leave it out.")
         return check_images(data, task, test, columns)

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["Cost", "Curve", "Data", "DemoResult", "Example", "System", "Wording", "render_demo", "verdict"]
+__all__ = [
+    "TEXT",
+    "Cost",
+    "Curve",
+    "Data",
+    "DemoResult",
+    "Example",
+    "Measured",
+    "System",
+    "Wording",
+    "render_demo",
+    "verdict",
+]
 
 import io
 from collections.abc import Sequence
@@ -28,7 +40,7 @@ _INK, _SOFT, _LINE, _BLUE = _STYLE
 
 
 class Wording(TypedDict):
-    """What the page calls things; see `_TEXT` for an example."""
+    """What the page calls things; see `TEXT` for an example."""
 
     items: str
     """What is classified, in the plural."""
@@ -47,7 +59,7 @@ class Wording(TypedDict):
     """What a loss below the floor shows."""
 
 
-_TEXT: Wording = {
+TEXT: Wording = {
     "items": "texts",
     "documents": "documents",
     "baseline": "TF-IDF + logistic regression",
@@ -117,7 +129,20 @@ class Example(TypedDict):
     """What each shows, and its ``data:`` address."""
 
 
-class DemoResult(TypedDict):
+class Measured(TypedDict):
+    """What a page says of every demo in the same way."""
+
+    labels: list[str]
+    cost: Cost
+    curve: Curve
+    own: System
+    scratch: System
+    baseline: System
+    confusion: list[list[int]]
+    """Test records by true and predicted label of `own`, shape (labels, labels), all seeds together."""
+
+
+class DemoResult(Measured):
     """All that the page shows."""
 
     title: str
@@ -127,19 +152,11 @@ class DemoResult(TypedDict):
     """What was done, a sentence a step."""
     command: str
     """The command that reproduces all of it."""
-    labels: list[str]
     data: Data
-    cost: Cost
-    curve: Curve
-    own: System
-    scratch: System
-    baseline: System
-    confusion: list[list[int]]
-    """Test texts by true and predicted label of `own`, shape (labels, labels), all seeds together."""
     example: Example
-    wording: NotRequired[Wording]
+    wording: Wording
     """Not given: that of texts."""
-    pictures: NotRequired[list[tuple[str, str]]]
+    pictures: list[tuple[str, str]]
     """Further pictures: what each shows, and its ``data:`` address."""
 
 
@@ -194,7 +211,7 @@ def render_demo(result: DemoResult, out: Path) -> Path:
     systems = [result["own"], result["scratch"], result["baseline"]]
     correct = [s["correct"] for s in systems]
     environment = Environment(loader=PackageLoader("pretune"), autoescape=True, trim_blocks=True)
-    wording = result.get("wording", _TEXT)
+    wording = result["wording"]
     page = environment.get_template("demo.html.j2").render(
         r=result,
         w=wording,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Part", "compare", "confusion", "curve", "median_seconds", "system"]
+__all__ = ["SYSTEMS", "Part", "compare", "measured"]
 
 import json
 import time
@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 
-from pretune.demo import Curve, System
+from pretune import machine
+from pretune.demo import Curve, Measured, System
 from pretune.finetuning import finetune
-from pretune.predicting import load
+from pretune.predicting import Predictor, load
 from pretune.progress import say
 
 Part: TypeAlias = dict[str, Any]
@@ -70,24 +72,48 @@ def _scored(predicted: Sequence[str], truth: Sequence[str], seconds: float) -> d
     return {"labels": list(predicted), "right": right, "seconds": seconds}
 
 
-def system(title: str, name: str, parts: Sequence[Part]) -> System:
+def measured(
+    own: Path, predictor: Predictor, parts: Sequence[Part], labels: list[str], *, budget: str, baseline: str
+) -> Measured:
+    """What a page says of every demo: cost, the loss in pre-training, the three systems, the mistakes."""
+    facts = json.loads((own / "lineage.json").read_text(encoding="utf-8"))
+    return {
+        "labels": labels,
+        "cost": {
+            "budget": budget,
+            "device": machine.describe(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
+            "num_parameters": sum(p.numel() for p in predictor.task.model.parameters()),
+            "num_tokens": facts["tokens"],
+            "pretrain_seconds": facts["seconds"],
+            "finetune_seconds": _median_seconds("own", parts),
+            "baseline_seconds": _median_seconds("baseline", parts),
+        },
+        "curve": _curve(own, facts.get("floor")),
+        "own": _system("own pre-training", "own", parts),
+        "scratch": _system("from scratch", "scratch", parts),
+        "baseline": _system(baseline, "baseline", parts),
+        "confusion": _confusion(labels, parts),
+    }
+
+
+def _system(title: str, name: str, parts: Sequence[Part]) -> System:
     """The answers of one system, over all seeds."""
     return {"name": title, "correct": [p[name]["right"] for p in parts]}
 
 
-def median_seconds(name: str, parts: Sequence[Part]) -> float:
+def _median_seconds(name: str, parts: Sequence[Part]) -> float:
     """Of one training run of a system."""
     return float(np.median([p[name]["seconds"] for p in parts]))
 
 
-def curve(run: Path, floor: float | None) -> Curve:
+def _curve(run: Path, floor: float | None) -> Curve:
     """The pre-training loss by what was seen."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     seen = [(r["tokens"], r["loss"]) for r in rows if "loss" in r]
     return {"tokens": [t for t, _ in seen], "loss": [loss for _, loss in seen], "floor": floor}
 
 
-def confusion(labels: Sequence[str], parts: Sequence[Part]) -> list[list[int]]:
+def _confusion(labels: Sequence[str], parts: Sequence[Part]) -> list[list[int]]:
     """Test rows by true and predicted label of the pre-trained model, all seeds together."""
     table = np.zeros((len(labels), len(labels)), dtype=int)
     for part in parts:

@@ -5,23 +5,20 @@ from __future__ import annotations
 __all__ = ["run"]
 
 import base64
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
 
-from pretune import machine
 from pretune.demo import DemoResult, Wording, render_demo, verdict
-from pretune.demo_comparison import SYSTEMS, Part, compare, confusion, curve, median_seconds, system
+from pretune.demo_comparison import SYSTEMS, Part, compare, measured
 from pretune.explaining import explain_records
 from pretune.heat_map import HeatMap, address_of
 from pretune.predicting import Predictor, load
@@ -38,7 +35,7 @@ _WORDING: Wording = {
     "documents": "pictures",
     "baseline": "Logistic regression on the pixels",
     "short": "logistic regression",
-    "seen": "pixels",
+    "seen": "pictures",
     "loss": "loss of the hidden patches",
     "floor": "means of patches alone",
     "gained": "learnt what digits look like",
@@ -67,7 +64,7 @@ def run(*, out: Path, budget: str = "20s", seed: int = 0, seeds: int = 3) -> Pat
         str(out / "data" / "unlabelled.npy"),
         out=folder,
         objective=_OBJECTIVE,
-        modality=modality,
+        modality="image",
         size="tiny",
         budget=budget,
         seed=seed,
@@ -136,7 +133,6 @@ def _logistic(rows: Sequence[dict[str, Any]], held: Sequence[dict[str, Any]], se
 def _page(out: Path, own: RunResult, pool: NDArray[Any], budget: str, seed: int, seeds: int, parts: list[Part]) -> Path:
     labels = [str(i) for i in range(10)]
     predictor = load(out / f"own-{seed}")
-    facts = json.loads((own.path / "lineage.json").read_text(encoding="utf-8"))
     result: DemoResult = {
         "title": "pretune demo: digits",
         "question": "Which digit is this?",
@@ -148,7 +144,6 @@ def _page(out: Path, own: RunResult, pool: NDArray[Any], budget: str, seed: int,
             f"Scored all three on the test pictures; did it {seeds} times with other labels.",
         ],
         "command": f"pretune demo digits --budget {budget} --seed {seed} --seeds {seeds}",
-        "labels": labels,
         "data": {
             "num_documents": len(pool),
             "corpus_bytes": pool.nbytes,
@@ -156,20 +151,7 @@ def _page(out: Path, own: RunResult, pool: NDArray[Any], budget: str, seed: int,
             "num_test": len(parts[0]["test"]),
             "held_out": "At random, by class; the same people wrote both sides, which the data does not let one undo.",
         },
-        "cost": {
-            "budget": budget,
-            "device": machine.describe(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
-            "num_parameters": sum(p.numel() for p in predictor.task.model.parameters()),
-            "num_tokens": facts["tokens"],
-            "pretrain_seconds": facts["seconds"],
-            "finetune_seconds": median_seconds("own", parts),
-            "baseline_seconds": median_seconds("baseline", parts),
-        },
-        "curve": curve(own.path, facts.get("floor")),
-        "own": system("own pre-training", "own", parts),
-        "scratch": system("from scratch", "scratch", parts),
-        "baseline": system("logistic regression on pixels", "baseline", parts),
-        "confusion": confusion(labels, parts),
+        **measured(own.path, predictor, parts, labels, budget=budget, baseline="logistic regression on pixels"),
         "example": _example(predictor, parts[0]),
         "wording": _WORDING,
         "pictures": _pictures(own.path, parts[0]),

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from pretune import baselines, machine
-from pretune.demo import DemoResult, render_demo, verdict
-from pretune.demo_comparison import Part, compare, confusion, curve, median_seconds, system
+from pretune import baselines
+from pretune.demo import TEXT, DemoResult, render_demo, verdict
+from pretune.demo_comparison import Part, compare, measured
 from pretune.docstrings import docstring_corpus, docstring_task
 from pretune.explaining import explain_records
 from pretune.predicting import Predictor, load
@@ -80,7 +79,6 @@ def _page(out: Path, own: RunResult, corpus: Path, budget: str, seed: int, seeds
     first = parts[0]
     labels = sorted({r["label"] for r in first["test"]})
     predictor = load(out / f"own-{seed}")
-    facts = json.loads((own.path / "lineage.json").read_text(encoding="utf-8"))
     result: DemoResult = {
         "title": "pretune demo: text",
         "question": "Which library does this docstring come from?",
@@ -92,7 +90,6 @@ def _page(out: Path, own: RunResult, corpus: Path, budget: str, seed: int, seeds
             "Scored all three on texts from modules that neither the labels nor the corpus contain.",
         ],
         "command": f"pretune demo text --budget {budget} --seed {seed} --seeds {seeds}",
-        "labels": labels,
         "data": {
             "num_documents": _num_lines(corpus),
             "corpus_bytes": corpus.stat().st_size,
@@ -100,21 +97,10 @@ def _page(out: Path, own: RunResult, corpus: Path, budget: str, seed: int, seeds
             "num_test": len(first["test"]),
             "held_out": "By module: no module is on both sides, and test modules are not in the corpus either.",
         },
-        "cost": {
-            "budget": budget,
-            "device": machine.describe(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
-            "num_parameters": sum(p.numel() for p in predictor.task.model.parameters()),
-            "num_tokens": facts["tokens"],
-            "pretrain_seconds": facts["seconds"],
-            "finetune_seconds": median_seconds("own", parts),
-            "baseline_seconds": median_seconds("baseline", parts),
-        },
-        "curve": curve(own.path, facts["floor"]),
-        "own": system("own pre-training", "own", parts),
-        "scratch": system("from scratch", "scratch", parts),
-        "baseline": system("TF-IDF + logistic regression", "baseline", parts),
-        "confusion": confusion(labels, parts),
+        **measured(own.path, predictor, parts, labels, budget=budget, baseline="TF-IDF + logistic regression"),
         "example": _example(predictor, first),
+        "wording": TEXT,
+        "pictures": [],
     }  # fmt: skip
     return render_demo(result, out / "report.html")
 

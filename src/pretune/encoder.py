@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["Source", "TransferReport", "blocks", "depths", "make", "num_layers", "quiet", "read_config", "width"]
+__all__ = [
+    "Source",
+    "TransferReport",
+    "blocks",
+    "depths",
+    "make",
+    "num_layers",
+    "quiet",
+    "read_config",
+    "tuning_lr",
+    "width",
+]
 
 import contextlib
 import logging
@@ -17,6 +28,10 @@ from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
 from pretune.errors import ModelError, similar
+
+_USUAL = 0.04
+_WIDTH_TIMES_LR = {"resnet": 0.25}
+"""Learning rate of fine-tuning times width, where it is not the usual: batch normalisation rescales all weights."""
 
 Source: TypeAlias = str | Path | PretrainedConfig
 """A local model directory or Hub name to load from, or a config to start from scratch with."""
@@ -182,6 +197,13 @@ def width(config: PretrainedConfig) -> int:
     """Width of the last hidden states: ``hidden_size``, or the last of ``hidden_sizes``."""
     found = getattr(config, "hidden_size", None)
     return int(config.hidden_sizes[-1] if found is None else found)
+
+
+def tuning_lr(config: PretrainedConfig, multiple: float) -> float:
+    """Default learning rate: 0.04 / width times what a strategy asks for; more for all weights of a ResNet."""
+    if multiple == 1:
+        return _WIDTH_TIMES_LR.get(config.model_type, _USUAL) / width(config)
+    return multiple * _USUAL / width(config)
 
 
 def depths(model: nn.Module) -> dict[str, int]:

@@ -28,6 +28,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from pretune import encoder, heads
 from pretune.errors import ConfigError, ModelError
 from pretune.feature_store import Slot, Store
+from pretune.first_token import first_token_only
 from pretune.modalities.base import Batch, Example
 from pretune.strategies.base import Strategy
 from pretune.strategies.freeze import Freeze
@@ -115,7 +116,8 @@ class FrozenFeatures(Sequence[Example]):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             batch = _on(task.collate([self._examples[i] for i in chosen]), task.device)
-            outputs = self._run(task.model, batch)
+            with first_token_only(task.model):  # as in `logits`, so that replayed logits are bit-equal
+                outputs = self._run(task.model, batch)
             lengths = _lengths(batch, len(next(iter(outputs.values()))))
             row_of = batch.get("row_of", torch.arange(len(lengths))).tolist()
             rows = {key: value.float().cpu().numpy() for key, value in outputs.items()}
@@ -185,9 +187,11 @@ def logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     stored = {k.removeprefix(_PREFIX): v for k, v in batch.items() if k.startswith(_PREFIX)}
     inputs = model_inputs(model, batch)
     if not stored:
-        return model(**inputs).logits
+        with first_token_only(model):
+            return model(**inputs).logits
     if next(iter(stored)).startswith(_BLOCK):
-        with _from_blocks(model, {int(key.removeprefix(_BLOCK)): value for key, value in stored.items()}):
+        states = {int(key.removeprefix(_BLOCK)): value for key, value in stored.items()}
+        with _from_blocks(model, states), first_token_only(model):
             return model(**inputs).logits
     with heads.replayed(model, _replay(model, stored)):
         return model(**inputs).logits
@@ -314,13 +318,17 @@ def _from_blocks(model: PreTrainedModel, hidden: Mapping[int, Tensor]) -> Iterat
 
 @contextlib.contextmanager
 def _swapped(forwards: Mapping[Any, Any]) -> Iterator[None]:
+    before = {module: vars(module).get("forward") for module in forwards}
     for module, forward in forwards.items():
         module.forward = forward
     try:
         yield
     finally:
-        for module in forwards:
-            del module.forward
+        for module, forward in before.items():
+            if forward is None:
+                del module.forward
+            else:
+                module.forward = forward
 
 
 def _first_argument(hidden: Tensor, *_: Any, **__: Any) -> Tensor:

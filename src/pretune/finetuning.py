@@ -37,6 +37,7 @@ from pretune.pretraining import (
     only_from_scratch,
     prepare,
     recipe_of,
+    refuse_changed,
 )
 from pretune.progress import say
 from pretune.strategies.base import Strategy
@@ -92,7 +93,8 @@ def finetune(
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``; ``group`` names
             the column whose values must not be in both training and validation.
         batch_size: Examples in an optimiser step.
-        lr: Peak learning rate; not given: 0.04 / width, times 30 for a probe, 10 for LoRA and the probe of LP-FT.
+        lr: Peak learning rate; not given: 0.04 / width (all weights of a ResNet: 0.25 / width), times 30 for a probe,
+            10 for LoRA and the probe of LP-FT.
         seed: Of the head, the split, the data order and dropout.
         seeds: Repeat with this many seeds, counted up from `seed`; reports mean and interval.
         overwrite: Replace an earlier run in `out`; an interrupted one with the same options goes on all the same.
@@ -171,9 +173,7 @@ def _once(
     recipe["strategy"] = strategy
     strategies: list[Strategy] = registry.build_all("strategy", strategy)
     check_model(source, from_, size, family)
-    for name in source.unlabelled:
-        if getattr(source, name) != source.default(name):
-            raise ConfigError(f"modality.{name} has no effect on labelled data; leave it out.")
+    refuse_changed(source, source.unlabelled, "on labelled data")
     named = {"train": data, "valid": valid, "test": test}
     run, contents = RunDirectory(out), fingerprints(**{k: method.source(v) for k, v in named.items()})
     if seeds > 1 and not (run.path / "seeds.json").exists() and (facts := run.done(recipe, contents)):
@@ -191,7 +191,7 @@ def _once(
         report = method.setup_from(_weights(from_, scratch, source, size, family), source)
         fast_attention(method.model)
         method.counted = source.counted
-        rate = lr or 0.04 / encoder.width(method.model.config) * max(s.lr_multiple for s in strategies)
+        rate = lr or encoder.tuning_lr(method.model.config, max(s.lr_multiple for s in strategies))
         for s in strategies:
             method.model = s.setup(method.model, report.new)
         if not any(p.requires_grad for p in method.model.parameters()):

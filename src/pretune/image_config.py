@@ -12,7 +12,11 @@ from transformers import ConvNextV2Config, PretrainedConfig, ResNetConfig, ViTCo
 from pretune.errors import ConfigError, did_you_mean
 
 _VIT = {"tiny": (4, 128), "mini": (6, 192), "small": (12, 384), "base": (12, 768)}
-"""Layers and width; small and base are DeiT's (Touvron et al. 2021); heads are 64 wide."""
+"""Layers and width; small and base are DeiT's (Touvron et al. 2021); heads are 64 wide.
+
+Weights start with a deviation of 1 / sqrt(width): with the usual 0.02 such narrow models hardly learn in a few hundred
+steps (docs/images.md).
+"""
 
 SIZES = tuple(_VIT)
 """The presets; every family has all of them."""
@@ -31,7 +35,10 @@ _RESNET = {
     "small": ((2, 2, 2, 2), 64, "basic"),
     "base": ((3, 4, 6, 3), 256, "bottleneck"),
 }
-"""Small is ResNet-18 and base ResNet-50. Their stem halves the input twice: made for 64 pixels and more."""
+"""Small is ResNet-18 and base ResNet-50. Their stem halves the input twice: made for 64 pixels and more.
+
+For less than 17 pixels the last stages are left out: they would halve a map of one pixel.
+"""
 
 
 def image_config(size: str, family: str, *, image_size: int, num_channels: int) -> PretrainedConfig:
@@ -74,6 +81,7 @@ def _vit(preset: Any, image_size: int, num_channels: int) -> PretrainedConfig:
         image_size=image_size,
         patch_size=patch_size(image_size),
         num_channels=num_channels,
+        initializer_range=width**-0.5,
     )
 
 
@@ -90,9 +98,10 @@ def _convnext(preset: Any, image_size: int, num_channels: int) -> PretrainedConf
 
 def _resnet(preset: Any, image_size: int, num_channels: int) -> PretrainedConfig:
     depths, width, block = preset
+    stages = min(4, 1 + (-(-image_size // 4) - 1).bit_length())
     return ResNetConfig(
-        depths=list(depths),
-        hidden_sizes=[width * 2**i for i in range(4)],
+        depths=list(depths[:stages]),
+        hidden_sizes=[width * 2**i for i in range(stages)],
         embedding_size=min(width, 64),
         layer_type=block,
         num_channels=num_channels,

@@ -40,8 +40,6 @@ class PixelContrastive(PixelObjective):
         grayscale_rate: Share of the views that lose their colour.
     """
 
-    batch_size = 256
-
     def __init__(
         self,
         *,

@@ -16,10 +16,11 @@ __all__ = [
     "prepare",
     "pretrain",
     "recipe_of",
+    "refuse_changed",
 ]
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def pretrain(
         probe: Labelled data whose labels are only used to say, at each validation, how often an example's nearest
             neighbours have its label (images).
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
-        batch_size: Examples in an optimiser step; not given: 16, for images 128 (contrastive: 256).
+        batch_size: Examples in an optimiser step; not given: 16, for images 128.
         lr: Peak learning rate; not given: 0.4 / width from scratch for text and `mae`, 0.1 to 0.2 / width for other
             image objectives; a tenth of that with `from_`.
         seed: Of the weights, the data order and the noise.
@@ -111,16 +112,17 @@ def pretrain(
         PretuneError: In one sentence, what is wrong with the data, an option, the checkpoint or the run directory.
     """
     method: Objective = registry.build("objective", objective)
-    check_options(budget, method.batch_size if batch_size is None else batch_size, loop)
-    check_numbers({"lr": lr, "seed": seed})
-    _check_start(from_, size, family, init, loop)
     source: Modality = registry.build("modality", modality)
     require_kind(method, source, classes("objective"))
     method.check(source)
+    check_options(budget, method.batch_size if batch_size is None else batch_size, loop)
+    check_numbers({"lr": lr, "seed": seed})
+    _check_start(from_, size, family, init, loop)
     if init is not None and source.kind != "tokens":
         raise ConfigError(f"--init {init} has no effect on {source.counted}: it makes word embeddings; leave it out.")
     if probe is not None:
         check_probe(source)
+    refuse_changed(source, source.labelled, "in pre-training")
     recipe = recipe_of(locals(), "pretrain", data=data, objective=method, modality=source, loop=loop)
     check_model(source, from_, size, family)
     check_roles(columns, list(source.inputs)[:1])
@@ -209,6 +211,17 @@ def check_model(source: Modality, from_: str | None, size: str | None, family: s
     for word, known, what in ((size, source.sizes, "size"), (family, source.families, "family")):
         if word is not None and known and word not in known:
             raise ConfigError(f'There is no {what} "{word}"; there are: {", ".join(known)}.{did_you_mean(word, known)}')
+
+
+def refuse_changed(source: Modality, names: Sequence[str], where: str) -> None:
+    """Rejects options of a modality that mean nothing here.
+
+    Raises:
+        ConfigError: One of them is not as it was.
+    """
+    for name in names:
+        if getattr(source, name) != source.default(name):
+            raise ConfigError(f"modality.{name} has no effect {where}; leave it out.")
 
 
 def only_from_scratch(from_: str | None, **options: Any) -> None:

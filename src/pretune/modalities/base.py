@@ -46,6 +46,9 @@ class Modality(Method):
     unlabelled: ClassVar[Sequence[str]] = ()
     """Options that only `corpus` and `learn` read, of data without labels."""
 
+    labelled: ClassVar[Sequence[str]] = ()
+    """Options that only `augment` reads, in the training of tasks."""
+
     sizes: ClassVar[Collection[str]] = ()
     """Size presets that `config` takes."""
 

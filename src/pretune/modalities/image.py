@@ -61,6 +61,7 @@ class Image(Modality):
     family = "vit"
     loader = "AutoImageProcessor"
     inputs: ClassVar[Mapping[str, Sequence[str]]] = data.IMAGE_COLUMNS
+    labelled: ClassVar[Sequence[str]] = ("augmentation", "flip")
     sizes: ClassVar[Collection[str]] = image_config.SIZES
     families: ClassVar[Collection[str]] = tuple(image_config.FAMILIES)
 
@@ -138,6 +139,11 @@ class Image(Modality):
         if self.fit == "crop" and edge is None:
             raise ConfigError(f'fit is "crop", but "{folder}" stretches its images; leave it out.')
         kept = self.image_size if free and self.image_size else size
+        least = _least_side(folder)
+        if kept < least:
+            raise ConfigError(
+                f'image_size is {kept}, and "{folder}" needs at least {least}: it halves its input often.'
+            )
         self._edge = edge if edge is None or kept == size else round(edge * kept / size)
         self.image_size, self.channels, self.fit = kept, num_channels, "stretch" if edge is None else "crop"
 
@@ -304,6 +310,12 @@ def _model_type(folder: str) -> str | None:
         return str(PretrainedConfig.get_config_dict(folder)[0].get("model_type"))
     except (OSError, ValueError):
         return None  # a processor on its own, such as that of a run that has not ended
+
+
+def _least_side(folder: str) -> int:
+    """Pixels below which a ResNet would halve a map of one pixel (bf16 gradients of that are garbage in oneDNN 3)."""
+    found = PretrainedConfig.get_config_dict(folder)[0] if _model_type(folder) == "resnet" else {}
+    return 2 ** len(found["depths"]) + 1 if "depths" in found else 1
 
 
 def _num_channels(folder: str, processor: Any) -> int:

@@ -6,13 +6,13 @@ __all__ = ["Floor", "Objective", "require_kind"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from pretune import encoder
+from pretune import encoder, registry
 from pretune.errors import ConfigError
 from pretune.method import Method
 from pretune.modalities.base import Batch, Corpus, Example, Modality
@@ -145,5 +145,14 @@ def require_kind(method: Any, modality: Modality, known: Sequence[Any]) -> None:
         fit = ", ".join(m.__module__.rpartition(".")[2] for m in known if modality.kind in m.accepts)
         raise ConfigError(
             f'"{method.name}" works on {"/".join(sorted(method.accepts))}, and {modality.name} data is '
-            f"{modality.kind}; these fit: {fit}."
+            f"{modality.kind}; these fit: {fit}.{_other_modality(method)}"
         )
+
+
+def _other_modality(method: Any) -> str:
+    words = [n for n in registry.names("modality") if _kind(n) in method.accepts]
+    return f" For {method.name} give --modality {' or '.join(words)}." if words else ""
+
+
+def _kind(name: str) -> str:
+    return cast("type[Modality]", registry.find("modality", name)).kind
