@@ -25,7 +25,7 @@ from pretune.predicting import Predictor, load
 from pretune.pretraining import RunResult, pretrain
 from pretune.progress import say
 
-_OBJECTIVE = "mae"
+_OBJECTIVE = "autoencoder"
 _FINETUNE_STEPS = "200steps"
 _PER_CLASS, _NUM_TEST = 5, 500
 _SHOWN = 40
@@ -36,8 +36,8 @@ _WORDING: Wording = {
     "baseline": "Logistic regression on the pixels",
     "short": "logistic regression",
     "seen": "pictures",
-    "loss": "loss of the hidden patches",
-    "floor": "means of patches alone",
+    "loss": "squared error of the rebuilt picture",
+    "floor": "the mean picture alone",
     "gained": "learnt what digits look like",
 }
 

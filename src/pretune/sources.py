@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["STDIN", "Hub", "Layout", "Local", "Source", "dataset_table", "exists", "load_hub", "locate", "tables"]
+__all__ = ["STDIN", "Hub", "Layout", "Local", "Source", "exists", "load_hub", "locate", "tables"]
 
 import itertools
 import os
@@ -12,7 +12,6 @@ import sys
 import urllib.request
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
@@ -20,12 +19,11 @@ from urllib.parse import urlsplit
 import datasets
 import numpy as np
 
-from pretune.class_names import class_names, with_names
 from pretune.errors import DataError, did_you_mean, similar
 from pretune.image_sources import image_tables
+from pretune.memory_rows import dataset_table, frame_rows, list_rows
 from pretune.readers import (
     MEDIA,
-    RowError,
     RowStream,
     Table,
     decoded,
@@ -55,7 +53,6 @@ _SPLITS = {
 }
 _SHARD = re.compile(r"[-_.](\d|images|labels).*")
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+){0,2}")
-_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -300,14 +297,14 @@ def tables(
     elif isinstance(source, datasets.Dataset):
         yield dataset_table(source, "the data set")
     elif isinstance(source, list | tuple):
-        yield Table("the list", None, lambda _: _list_rows(source, medium))
+        yield Table("the list", None, lambda _: list_rows(source, medium))
     elif isinstance(source, np.ndarray):
         yield Table("the array", ["image"], lambda _: ((n, {"image": x}) for n, x in enumerate(source, 1)))
     elif isinstance(source, dict) and source and all(isinstance(v, np.ndarray | list) for v in source.values()):
-        yield Table("the arrays", list(source), lambda needed: _frame_rows(_Arrays(source), needed))
+        yield Table("the arrays", list(source), lambda needed: frame_rows(_Arrays(source), needed))
     elif hasattr(source, "columns") and hasattr(source, "itertuples"):
         columns = [str(c) for c in source.columns]
-        yield Table("the DataFrame", columns, lambda needed: _frame_rows(source, needed))
+        yield Table("the DataFrame", columns, lambda needed: frame_rows(source, needed))
     else:
         raise DataError(
             f"Cannot read data from {type(source).__name__}; expected a path, a Hub name, a DataFrame, "
@@ -352,45 +349,6 @@ def _class_rows(path: Path, label: str) -> RowStream:
     pieces = list(lines(path))
     error = next((p.error for p in pieces if p.error), None)
     yield 1, error or {"text": "".join(p.text for p in pieces).strip(), "label": label}
-
-
-def dataset_table(data: datasets.Dataset, name: str) -> Table:
-    """The rows of a `datasets.Dataset`, class numbers replaced by their names."""
-    return Table(name, data.column_names, partial(_dataset_rows, data))
-
-
-def _dataset_rows(data: datasets.Dataset, needed: Sequence[str] | None) -> RowStream:
-    chosen = data.select_columns(list(needed)) if needed is not None else data
-    names = class_names(chosen.features)
-    batches = chosen.with_format("arrow").iter(batch_size=_BATCH)
-    rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
-    for number, row in enumerate(rows, 1):
-        yield number, with_names(row, names)
-
-
-def _frame_rows(frame: Any, needed: Sequence[str] | None) -> RowStream:
-    columns = {str(c): frame[c] for c in frame.columns if needed is None or str(c) in needed}
-    for number, values in enumerate(zip(*columns.values(), strict=True), 1):
-        yield number, dict(zip(columns, values, strict=True))
-
-
-def _list_rows(items: Sequence[Any], medium: str | None) -> RowStream:
-    for number, item in enumerate(items, 1):
-        if isinstance(item, dict):
-            yield number, item
-        elif isinstance(item, np.ndarray) or hasattr(item, "convert") or (medium == "image" and not _is_words(item)):
-            yield number, {"image": item}
-        elif isinstance(item, str):
-            yield number, {"text": item}
-        elif isinstance(item, list | tuple):
-            yield number, {"tokens": list(item)}
-        else:
-            reason = f"expected a str, a dict or a list of tokens, found {type(item).__name__}."
-            yield number, RowError("the list", number, reason)
-
-
-def _is_words(item: Any) -> bool:
-    return isinstance(item, list | tuple)
 
 
 def _stdin_table(medium: str | None) -> Table:
