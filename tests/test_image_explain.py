@@ -11,7 +11,7 @@ from rich.console import Console
 from transformers import AutoModelForImageClassification
 
 import pictures
-from pretune import encoder
+from pretune import encoder, registry
 from pretune.errors import ConfigError, ModelError
 from pretune.explainers.attention import Attention
 from pretune.explainers.integrated_gradients import IntegratedGradients
@@ -173,3 +173,23 @@ def test_a_grid_of_patches_fits_the_model():
     modality.learn([np.zeros((28, 28), np.uint8)])
     model, _ = encoder.make(AutoModelForImageClassification, modality.config("tiny", "vit"))
     assert model.config.patch_size == 4
+
+
+@pytest.mark.parametrize(("name", "of"), [("detection", "a"), ("segmentation", None)])
+def test_no_attention_in_a_dense_model(name, of):
+    rows = [
+        {
+            "image": np.zeros((24, 24, 3), np.uint8),
+            "objects": [{"label": "a", "box": [4, 4, 8, 8]}],
+            "mask": np.eye(24, dtype=np.uint8),
+        }
+        for _ in range(2)
+    ]
+    task = registry.build("task", {"name": name, "width": 16})
+    task.modality = Image(image_size=24)
+    task.modality.learn([r["image"] for r in rows])
+    task.process(rows)
+    task.learn_labels([task.read_label(r, "objects" if name == "detection" else "mask") for r in rows])
+    task.setup_from(task.modality.config("tiny", "vit"), task.modality)
+    with pytest.raises(ModelError, match="attention"):
+        explain_records(Predictor(task), [{"image": rows[0]["image"]}], explainer="attention", of=of)

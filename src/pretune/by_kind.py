@@ -94,10 +94,6 @@ class ByKind(Objective):
         """The part's own."""
         self.part.after_step(progress)
 
-    def health(self, corpus: Corpus) -> dict[str, float]:
-        """The part's reference values."""
-        return self.part.health(corpus)
-
     def floor(self, corpus: Corpus) -> Floor | None:
         """The part's reference value."""
         return self.part.floor(corpus)

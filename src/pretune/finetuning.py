@@ -79,7 +79,7 @@ def finetune(
         task: What the labels are; `pretune list` names them.
         modality: What the data is.
         from_: The run, model directory or Hub name to start from.
-        scratch: Start from random weights instead (the control); with `from_`, of the same architecture and tokenizer.
+        scratch: Start from random weights instead (the control); with `from_`, of its architecture and tokenizer.
         strategy: How pre-trained weights may move; several as ``l2sp+layer_decay``.
         size: Size preset when there is no `from_`; not given: mini.
         family: Architecture when there is no `from_`; not given: modernbert, for images vit.

@@ -76,7 +76,7 @@ def _started_from(facts: dict[str, Any]) -> str:
     source = (facts["parent"] or {}).get("source")
     if source is None:
         return "random weights"
-    return f"random weights, with architecture and tokenizer of {source}" if facts.get("scratch") else str(source)
+    return f"random weights, with the architecture of {source}" if facts.get("scratch") else str(source)
 
 
 _CARD = """---

@@ -1,4 +1,4 @@
-"""`pretrain`: corpus, tokenizer, encoder, objective, fit, export."""
+"""`pretrain`: what data looks like, corpus, encoder, objective, fit, export."""
 
 from __future__ import annotations
 
@@ -273,7 +273,7 @@ def _describe(value: Any) -> Any:
 
 
 def prepare(source: Modality, data: Any, from_: str | None, kept: Path | None) -> None:
-    """Takes the tokenizer of a checkpoint, or of the interrupted run (`kept`), or learns one."""
+    """Takes the tokenizer or image processor of a checkpoint, or of the interrupted run (`kept`), or learns one."""
     if from_ is not None:
         source.load(encoder.model_folder(from_))
     elif kept is not None and kept.is_dir():

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from pretune.errors import ConfigError
 from pretune.masking import mask_tokens
 from pretune.modalities.base import Batch, Corpus, Example, Modality
+from pretune.objectives.base import Floor
 from pretune.segments import Windows, framed, padded, token_batch
 from pretune.token_objective import TokenObjective, check_rate, encode, pooled
 from pretune.vocabulary import TiedHead, masked_targets
@@ -101,9 +102,9 @@ class TextContrastive(TokenObjective):
             stacked["attention_mask"] = batch["attention_mask"].repeat(len(rows), 1)
         return stacked
 
-    def health(self, corpus: Corpus) -> dict[str, float]:
+    def floor(self, corpus: Corpus) -> Floor | None:
         """What word frequency alone reaches on ``mlm_loss``; without that, there is no reference."""
-        return super().health(corpus) if self.mlm_weight > 0 else {}
+        return super().floor(corpus) if self.mlm_weight > 0 else None
 
 
 def geometry(first: Tensor, second: Tensor, similarity: Tensor) -> dict[str, Tensor]:

@@ -36,15 +36,10 @@ class TokenObjective(Objective):
         self.max_length = min(tokens.max_length, _num_positions(model))
         set_dropout(model, self.dropout)
 
-    def health(self, corpus: Corpus) -> dict[str, float]:
-        """The loss that word frequency alone reaches."""
-        stream: Any = corpus
-        return {"unigram_entropy": unigram_entropy(stream.counts())}
-
     def floor(self, corpus: Corpus) -> Floor | None:
-        """The same, for ``mlm_loss`` where it is logged."""
-        entropy = self.health(corpus).get("unigram_entropy")
-        return None if entropy is None else Floor(entropy, "word frequency", "mlm_loss")
+        """The loss that word frequency alone reaches, for ``mlm_loss`` where it is logged."""
+        stream: Any = corpus
+        return Floor(unigram_entropy(stream.counts()), "word frequency", "mlm_loss")
 
     def export(self) -> PreTrainedModel:
         """The model; its config keeps the dropout rate that fine-tuning should use."""

@@ -111,10 +111,6 @@ class Objective(Method, nn.Module):
     def after_step(self, progress: float) -> None:
         """Called after each optimiser step; `progress` is the share of the budget spent, 0 to 1 (EMA teachers)."""
 
-    def health(self, corpus: Corpus) -> dict[str, float]:
-        """Reference values printed beside the loss, e.g. ``{"unigram_entropy": 6.9}``; computed once, cheap."""
-        return {}
-
     def floor(self, corpus: Corpus) -> Floor | None:
         """The reference value printed beside the loss, from held-out data; computed once, cheap."""
         return None
