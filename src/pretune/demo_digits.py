@@ -36,8 +36,8 @@ _WORDING: Wording = {
     "baseline": "Logistic regression on the pixels",
     "short": "logistic regression",
     "seen": "pictures",
-    "loss": "squared error of the rebuilt picture",
-    "floor": "the mean picture alone",
+    "loss": "squared error",
+    "floor": "mean pixels alone",
     "gained": "learnt what digits look like",
 }
 
