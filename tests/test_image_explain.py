@@ -126,8 +126,8 @@ def test_right_patches_beat_random_ones_and_wrong_ones_do_not(vit):
     of = task.labels.index(found.target)
     effects = patches.answers(task, [frozenset(), *(frozenset({i}) for i in range(64))], of)
     right = [effects[0] - e for e in effects[1:]]
-    good = faithfulness(task, patches, right, of=of, num_random=20)
-    bad = faithfulness(task, patches, [-x for x in right], of=of, num_random=20)
+    good = faithfulness(task, patches, right, of=of, num_random=200)
+    bad = faithfulness(task, patches, [-x for x in right], of=of, num_random=200)
     assert good.comprehensiveness > good.random_comprehensiveness.high
     assert bad.comprehensiveness < bad.random_comprehensiveness.low
     assert "No better than random" in bad.verdict
