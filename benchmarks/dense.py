@@ -13,7 +13,6 @@ the output when it is done; running again adds what is missing. Prints a Markdow
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 
 import pretune
 from pretune.intervals import mean_interval
+from quality import append, rows
 
 CAMVID = [
     "Sky",
@@ -62,10 +62,10 @@ def run(options: argparse.Namespace, arm: str, source: str | None, seed: int) ->
     return scores | {"seconds": found.fitted.seconds if found.fitted else 0.0}
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(done: list[dict[str, Any]]) -> str:
     lines = ["| set | start | strategy | steps | seeds | scores on test |", "|---|---|---|---|---|---|"]
     cells: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in rows:
+    for row in done:
         cells.setdefault((row["set"], row["arm"], row["strategy"], row["steps"]), []).append(row)
     for key, found in sorted(cells.items(), key=str):
         shown = [f"{name} {_mean([r[f'test_{name}'] for r in found])}" for name in SHOWN[key[0]]]
@@ -95,18 +95,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     arms: dict[str, str | None] = {f"scratch {options.family}": None, **dict(p.split("=", 1) for p in options.pre)}
-    rows = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+    done = rows(options.out) if options.out.exists() else []
     for seed in range(options.seeds):
         for arm, source in arms.items():
             facts = {"set": options.set, "arm": arm, "strategy": options.strategy if source else "full", "seed": seed}
-            if any(all(r[k] == facts[k] for k in KEYS) and r["steps"] == options.steps for r in rows):
+            if any(all(r[k] == facts[k] for k in KEYS) and r["steps"] == options.steps for r in done):
                 continue
-            rows.append({**facts, "steps": options.steps, **run(options, arm, source, seed)})
-            with options.out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(rows[-1]) + "\n")
-            print(rows[-1], file=sys.stderr, flush=True)
-    print(table(rows))
+            done.append({**facts, "steps": options.steps, **run(options, arm, source, seed)})
+            append(options.out, done[-1])
+            print(done[-1], file=sys.stderr, flush=True)
+    print(table(done))
 
 
 if __name__ == "__main__":

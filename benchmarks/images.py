@@ -31,8 +31,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import pretune
-from pretune import intervals
 from pretune.checkpoint import RunDirectory
+from quality import append, rows, shown
 
 OBJECTIVES = "autoencoder,vae,gan,mae,contrastive,distill"
 FAMILIES = {"mae": "vit", "gan": "convnext"}
@@ -119,11 +119,6 @@ def tuned(
     }
 
 
-def interval(values: list[float]) -> str:
-    mean = intervals.mean_interval(values)
-    return f"{100 * mean.value:.1f} [{100 * mean.low:.1f}, {100 * mean.high:.1f}]"
-
-
 def table(done: list[dict[str, Any]], arms: dict[str, str]) -> str:
     """A row an arm: accuracy at every number of labels, and the gain paired by seed over the arm that `arms` names."""
     numbers = sorted({d["labels"] for d in done})
@@ -135,8 +130,7 @@ def table(done: list[dict[str, Any]], arms: dict[str, str]) -> str:
             seeds = sorted(s for labels, a, s in cells if (labels, a) == (n, arm))
             values = [cells[n, arm, s] for s in seeds]
             gains = [cells[n, arm, s] - cells[n, control, s] for s in seeds if (n, control, s) in cells]
-            row.append(interval(values) if len(values) > 1 else "-")
-            row.append(interval(gains) if len(gains) > 1 and arm != control else "-")
+            row += [shown(values), shown(gains) if arm != control else "-"]
         lines.append(f"| {arm} | " + " | ".join(row) + " |")
     return "\n".join(lines)
 
@@ -177,7 +171,7 @@ def main() -> None:
     train, test = records(options.data, options.set, "train"), records(options.data, options.set, options.test)
     runs = {name: pretrained(options, name, train) for name in options.objectives.split(",")}
     file = options.out / f"{options.set}-{options.test}.jsonl"
-    done = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    done = rows(file) if file.exists() else []
     have = {(d["labels"], d["seed"], d["arm"]) for d in done}
     families = {name: family_of(options, name) for name in runs}
     sources = {f"scratch {f}": runs[n]["folder"] for n, f in families.items()} | {
@@ -192,8 +186,7 @@ def main() -> None:
         else:
             found = tuned(options, arm, sources[arm], few, test, seed)
         done.append({"labels": number, "seed": seed, "arm": arm, **found})
-        with file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(done[-1]) + "\n")
+        append(file, done[-1])
         print(done[-1], file=sys.stderr, flush=True)
     print(table(done, arms), losses(runs), sep="\n\n")
 

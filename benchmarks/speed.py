@@ -28,6 +28,14 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+VIT = {
+    "hidden_size": 192,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 3,
+    "intermediate_size": 768,
+    "image_size": 32,
+    "patch_size": 4,
+}
 GOALS = {
     "mlm": {"fp32": 5.0, "bf16": 3.5},
     "mae": {"fp32": 3.0, "bf16": 3.0},
@@ -48,10 +56,11 @@ def ours_mlm(data: Path, steps: int) -> dict[str, Any]:
     """Tokens a second of `fit` with the `mlm` objective, after the first 10 steps."""
     from transformers import BertConfig, BertForMaskedLM, set_seed
 
+    from pretune import machine
     from pretune.checkpoint import RunDirectory
     from pretune.modalities.text import Text
     from pretune.objectives.mlm import MaskedLanguageModelling
-    from pretune.pretraining import cache_folder, fast_attention
+    from pretune.pretraining import cache_folder
     from pretune.train import fit
 
     text, objective = Text(max_length=128), MaskedLanguageModelling()
@@ -62,7 +71,7 @@ def ours_mlm(data: Path, steps: int) -> dict[str, Any]:
     shape = {"vocab_size": 30_522, "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
     config = BertConfig(**shape, intermediate_size=1024, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     model = BertForMaskedLM(config)
-    fast_attention(model)
+    machine.fast_attention(model)
     objective.setup(model, text)
     with tempfile.TemporaryDirectory() as folder:
         run = RunDirectory(folder + "/run")
@@ -85,10 +94,11 @@ def ours_mae(data: Path, steps: int) -> dict[str, Any]:
     """Images a second of `fit` with the `mae` objective, after the first 10 steps."""
     from transformers import AutoModel, ViTConfig, set_seed
 
+    from pretune import machine
     from pretune.checkpoint import RunDirectory
     from pretune.modalities.image import Image
     from pretune.objectives.mae import MaskedAutoencoder
-    from pretune.pretraining import cache_folder, fast_attention
+    from pretune.pretraining import cache_folder
     from pretune.train import fit
 
     folder = str(data / "cifar10_jpg/train")
@@ -96,9 +106,8 @@ def ours_mae(data: Path, steps: int) -> dict[str, Any]:
     images.learn(folder)
     corpus = images.corpus(folder, cache=cache_folder(None), split="all")
     set_seed(0)
-    shape = {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "intermediate_size": 768}
-    model = AutoModel.from_config(ViTConfig(**shape, image_size=32, patch_size=4))
-    fast_attention(model)
+    model = AutoModel.from_config(ViTConfig(**VIT))
+    machine.fast_attention(model)
     objective.setup(model, images)
     with tempfile.TemporaryDirectory() as temporary:
         run = RunDirectory(temporary + "/run")
@@ -116,8 +125,7 @@ def vit_folder() -> str:
 
     folder = Path(tempfile.gettempdir()) / "pretune-benchmark-vit"
     set_seed(0)
-    shape = {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "intermediate_size": 768}
-    AutoModel.from_config(ViTConfig(**shape, image_size=32, patch_size=4)).save_pretrained(folder)
+    AutoModel.from_config(ViTConfig(**VIT)).save_pretrained(folder)
     ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
     return str(folder)
 

@@ -39,7 +39,7 @@ class ByKind(Objective):
         self._parts = {k: c(**{n: given[n] for n in c.option_names() if n in given}) for k, c in parts.items()}
 
     def check(self, modality: Modality) -> None:
-        """Finds options that the part for the modality's kind does not have.
+        """Takes the batch size of the part for the modality's kind, and finds options that it does not have.
 
         Raises:
             ConfigError: One of them is not as it was.

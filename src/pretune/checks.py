@@ -23,7 +23,7 @@ from pretune.image_checks import check_images
 from pretune.label_checks import FEW, check_classes, check_values, number
 from pretune.modalities.base import Modality
 from pretune.objectives.base import require_kind
-from pretune.registry import build, find, names
+from pretune.registry import build, classes, find
 from pretune.sources import Source
 from pretune.tag_checks import TagCheck
 from pretune.tasks.base import Task
@@ -60,7 +60,7 @@ def check(
         raise ConfigError("--test is compared with labelled data; name its --task.")
     source: Modality = build("modality", modality)
     if task is not None:
-        require_kind(build("task", task), source, [find("task", name) for name in names("task")])
+        require_kind(build("task", task), source, classes("task"))
     if source.kind == "pixels":
         if boundary != "line":
             raise ConfigError("--boundary is for text; leave it out.")

@@ -155,7 +155,6 @@ class DemoResult(Measured):
     data: Data
     example: Example
     wording: Wording
-    """Not given: that of texts."""
     pictures: list[tuple[str, str]]
     """Further pictures: what each shows, and its ``data:`` address."""
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 
 from pretune import machine
 from pretune.demo import Curve, Measured, System
@@ -81,7 +80,7 @@ def measured(
         "labels": labels,
         "cost": {
             "budget": budget,
-            "device": machine.describe(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
+            "device": machine.describe(machine.device()),
             "num_parameters": sum(p.numel() for p in predictor.task.model.parameters()),
             "num_tokens": facts["tokens"],
             "pretrain_seconds": facts["seconds"],

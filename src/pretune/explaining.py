@@ -70,7 +70,7 @@ def explain_records(
     if num_random == 1:
         raise ConfigError(f"num_random must be 0 (no comparison) or at least 2, found {num_random}.")
     method: Explainer = registry.build("explainer", explainer)
-    require_kind(method, task.modality, [registry.find("explainer", n) for n in registry.names("explainer")])
+    require_kind(method, task.modality, registry.classes("explainer"))
     found: list[Explanation] = []
     with evaluating(task):
         for record, example in _examples(predictor, records, columns or {}):

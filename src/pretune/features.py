@@ -116,7 +116,7 @@ class FrozenFeatures(Sequence[Example]):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             batch = _on(task.collate([self._examples[i] for i in chosen]), task.device)
-            with first_token_only(task.model):  # as in `logits`, so that replayed logits are bit-equal
+            with first_token_only():  # as in `logits`, so that replayed logits are bit-equal
                 outputs = self._run(task.model, batch)
             lengths = _lengths(batch, len(next(iter(outputs.values()))))
             row_of = batch.get("row_of", torch.arange(len(lengths))).tolist()
@@ -187,11 +187,11 @@ def logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     stored = {k.removeprefix(_PREFIX): v for k, v in batch.items() if k.startswith(_PREFIX)}
     inputs = model_inputs(model, batch)
     if not stored:
-        with first_token_only(model):
+        with first_token_only():
             return model(**inputs).logits
     if next(iter(stored)).startswith(_BLOCK):
         states = {int(key.removeprefix(_BLOCK)): value for key, value in stored.items()}
-        with _from_blocks(model, states), first_token_only(model):
+        with _from_blocks(model, states), first_token_only():
             return model(**inputs).logits
     with heads.replayed(model, _replay(model, stored)):
         return model(**inputs).logits

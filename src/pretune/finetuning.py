@@ -29,9 +29,7 @@ from pretune.pretraining import (
     SIZE,
     RunResult,
     check_model,
-    classes,
     export,
-    fast_attention,
     fingerprints,
     keep,
     only_from_scratch,
@@ -168,7 +166,7 @@ def _once(
 ) -> RunResult:
     method: Task = registry.build("task", task)
     source: Modality = registry.build("modality", modality)
-    require_kind(method, source, classes("task"))
+    require_kind(method, source, registry.classes("task"))
     recipe = recipe_of(locals(), "finetune", data=data, valid=valid, test=test, task=method, modality=source, loop=loop)
     recipe["strategy"] = strategy
     strategies: list[Strategy] = registry.build_all("strategy", strategy)
@@ -189,7 +187,7 @@ def _once(
         _say_truncated(method, source, sum(map(len, parts)))
         set_seed(seed)
         report = method.setup_from(_weights(from_, scratch, source, size, family), source)
-        fast_attention(method.model)
+        machine.fast_attention(method.model)
         method.counted = source.counted
         rate = lr or encoder.tuning_lr(method.model.config, max(s.lr_multiple for s in strategies))
         for s in strategies:

@@ -6,7 +6,7 @@ rounding. Keys and values still come from all positions.
 
 from __future__ import annotations
 
-__all__ = ["first_token_only"]
+__all__ = ["first_token_only", "install"]
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -33,13 +33,19 @@ from pretune import encoder
 _ON: ContextVar[bool] = ContextVar("first token only", default=False)
 
 
-@contextlib.contextmanager
-def first_token_only(model: PreTrainedModel) -> Iterator[None]:
-    """Inside, a forward of `model` shortens its last block, where its head is known to read position 0 alone.
+def install(model: PreTrainedModel) -> None:
+    """Lets `first_token_only` shorten the last block, where the head is known to read position 0 alone."""
+    known = _HEADS.get(type(model))
+    if known is None or getattr(model.config, "is_decoder", False):
+        return
+    last = encoder.blocks(model)[1][-1]
+    if isinstance(last, known[0]):
+        last.forward = partial(_forward, last, known[1])
 
-    Only for this thread: others may use the same model meanwhile.
-    """
-    _install(model)
+
+@contextlib.contextmanager
+def first_token_only() -> Iterator[None]:
+    """Inside, last blocks with `install` are short; only for this thread: others may use the same model meanwhile."""
     before = _ON.set(True)
     try:
         yield
@@ -47,23 +53,11 @@ def first_token_only(model: PreTrainedModel) -> Iterator[None]:
         _ON.reset(before)
 
 
-def _install(model: PreTrainedModel) -> None:
-    known = _HEADS.get(type(model))
-    if known is None or getattr(model.config, "is_decoder", False) or _recomputes(model):
-        return
-    last = encoder.blocks(model)[1][-1]
-    if isinstance(last, known[0]) and "forward" not in vars(last):
-        last.forward = partial(_forward, last, known[1])
-
-
-def _recomputes(model: PreTrainedModel) -> bool:
-    """Whether blocks run again in the backward pass, in another thread, where nothing says that they are short."""
-    return any(getattr(m, "gradient_checkpointing", False) for m in model.modules())
-
-
 def _forward(block: Any, short: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-    forward = partial(short, block) if _ON.get() else partial(type(block).forward, block)
-    return forward(*args, **kwargs)
+    # a block that runs again in the backward pass does so in a thread where nothing says that it is short
+    if _ON.get() and not block.gradient_checkpointing:
+        return short(block, *args, **kwargs)
+    return type(block).forward(block, *args, **kwargs)
 
 
 def _bert(block: Any, hidden: Tensor, mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:

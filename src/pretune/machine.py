@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 __all__ = [
-    "attention_for",
     "describe",
+    "device",
+    "fast_attention",
     "fast_bf16",
     "is_main",
     "keep_freed_memory",
@@ -18,6 +19,7 @@ import os
 import platform
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -77,9 +79,14 @@ def precision_for(device: torch.device, wanted: str | None) -> str:
     return wanted or ("bf16" if fast_bf16(device) else "fp32")
 
 
-def attention_for(device: torch.device) -> str:
-    """The faster attention of transformers: plain matrix products on a CPU, fused kernels elsewhere."""
-    return "eager" if device.type == "cpu" else "sdpa"
+def device() -> torch.device:
+    """Where models run: the GPU, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fast_attention(model: Any) -> None:
+    """Switches a model to transformers' faster attention: plain matrix products on a CPU, fused kernels elsewhere."""
+    model.set_attn_implementation("eager" if device().type == "cpu" else "sdpa")
 
 
 def describe(device: torch.device) -> str:

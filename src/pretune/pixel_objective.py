@@ -85,7 +85,11 @@ class PixelObjective(Objective):
         """Vectors of the exported encoder for plain, unchanged images, (examples, width), float32."""
         model: Any = self.export()
         pixels = self.normalised(stacked(examples)).to(model.device)
-        return torch.cat([pooled(model(pixel_values=part)).float() for part in pixels.split(64)])
+        return torch.cat([self.watched(model(pixel_values=part)).float() for part in pixels.split(64)])
+
+    def watched(self, output: Any) -> Tensor:
+        """The vectors of an encoder's output that `embeddings` gives: what a classifier reads."""
+        return pooled(output)
 
     def sample(self, corpus: Corpus, number: int = _SAMPLE) -> Tensor:
         """Normalised pixels of at most `number` images, evenly spread over a corpus."""

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from pretune import encoder, machine, registry
@@ -165,13 +164,12 @@ def load(run: str | Path, *, precision: str | None = None) -> Predictor:
             f"(first: {report.new[0]}); copy or train the run again."
         )
     machine.keep_freed_memory()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.set_attn_implementation(machine.attention_for(device))
+    machine.fast_attention(model)
     task.restore(model, modality)
     task.used = _lineage(path).get("roles", [])
-    task.to(device)
+    task.to(machine.device())
     rounded = task.exact_in_bf16 and len(model.config.id2label or {}) > 1
-    numbers = machine.precision_for(device, precision) if rounded else "fp32"
+    numbers = machine.precision_for(machine.device(), precision) if rounded else "fp32"
     return Predictor(task, path=path, precision=numbers)
 
 

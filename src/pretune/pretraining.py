@@ -7,9 +7,7 @@ __all__ = [
     "RunResult",
     "cache_folder",
     "check_model",
-    "classes",
     "export",
-    "fast_attention",
     "fingerprints",
     "keep",
     "only_from_scratch",
@@ -113,13 +111,11 @@ def pretrain(
     """
     method: Objective = registry.build("objective", objective)
     source: Modality = registry.build("modality", modality)
-    require_kind(method, source, classes("objective"))
+    require_kind(method, source, registry.classes("objective"))
     method.check(source)
     check_options(budget, method.batch_size if batch_size is None else batch_size, loop)
     check_numbers({"lr": lr, "seed": seed})
-    _check_start(from_, size, family, init, loop)
-    if init is not None and source.kind != "tokens":
-        raise ConfigError(f"--init {init} has no effect on {source.counted}: it makes word embeddings; leave it out.")
+    _check_start(source, from_, size, family, init, loop)
     if probe is not None:
         check_probe(source)
     refuse_changed(source, source.labelled, "in pre-training")
@@ -189,10 +185,14 @@ def pretrain(
     return RunResult(run.path, fitted.best, fitted)
 
 
-def _check_start(from_: str | None, size: str | None, family: str | None, init: str | None, loop: Any) -> None:
+def _check_start(
+    source: Modality, from_: str | None, size: str | None, family: str | None, init: str | None, loop: Any
+) -> None:
     only_from_scratch(from_, size=size, family=family, init=init)
     if init not in (None, *INITS):
         raise ConfigError(f'There is no init "{init}"; there are: {", ".join(INITS)}.{did_you_mean(init, INITS)}')
+    if init is not None and source.kind != "tokens":
+        raise ConfigError(f"--init {init} has no effect on {source.counted}: it makes word embeddings; leave it out.")
     if loop.get("patience"):
         raise ConfigError("patience has no effect in pre-training, which always spends its budget; leave it out.")
 
@@ -242,11 +242,6 @@ def cache_folder(given: str | None) -> Path:
     return Path(given or os.environ.get("PRETUNE_CACHE", "~/.cache/pretune")).expanduser()
 
 
-def classes(slot: str) -> list[Any]:
-    """Every class of a registry folder."""
-    return [registry.find(slot, n) for n in registry.names(slot)]
-
-
 def recipe_of(arguments: dict[str, Any], verb: str, **special: Any) -> dict[str, Any]:
     """Every option, resolved and YAML-able."""
     loop = special.pop("loop")
@@ -294,16 +289,10 @@ def _build_objective(method: Objective, weights: encoder.Source, source: Modalit
     config = weights if isinstance(weights, PretrainedConfig) else encoder.read_config(weights)
     auto_class = method.auto_class(config.model_type)
     model, report = encoder.make(auto_class, weights)
-    fast_attention(model)
+    machine.fast_attention(model)
     method.setup(model, source)
     method.counted = source.counted
     return report
-
-
-def fast_attention(model: Any) -> None:
-    """Switches a model to the attention that is faster on this machine."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.set_attn_implementation(machine.attention_for(device))
 
 
 def _draw(run: RunDirectory, method: Objective, corpus: Corpus) -> None:

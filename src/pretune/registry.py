@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SLOTS", "build", "build_all", "find", "names", "spec", "summary"]
+__all__ = ["SLOTS", "build", "build_all", "classes", "find", "names", "spec", "summary"]
 
 import ast
 import importlib
@@ -36,6 +36,11 @@ def _modules(slot: str) -> dict[str, str]:
 def names(slot: str) -> list[str]:
     """The words that may be chosen for `slot`, sorted."""
     return sorted(_modules(slot))
+
+
+def classes(slot: str) -> list[Any]:
+    """Every class that may be chosen for `slot`, by name."""
+    return [find(slot, name) for name in names(slot)]
 
 
 def summary(slot: str, name: str) -> str:

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from pretune import features
-from pretune.first_token import first_token_only
+from pretune.first_token import first_token_only, install
 
 _SHAPE = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128}
 _TEXT = _SHAPE | {"vocab_size": 100, "attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.0}
@@ -40,6 +40,7 @@ def build(name: str, attention: str) -> PreTrainedModel:
     for parameter in model.parameters():  # biases too: zeros would hide mistakes
         torch.nn.init.normal_(parameter, std=0.2)
     model.set_attn_implementation(attention)
+    install(model)
     return model
 
 
@@ -74,7 +75,7 @@ def test_the_short_block_equals_the_whole_one(name: str, attention: str) -> None
 @pytest.mark.parametrize("name", _MODELS)
 def test_the_last_block_gives_one_position_inside_and_all_outside(name: str) -> None:
     model, batch = build(name, "eager"), batch_for(name)
-    with first_token_only(model):
+    with first_token_only():
         assert model(**batch, output_hidden_states=True).hidden_states[-1].shape[1] == 1
     assert model(**batch, output_hidden_states=True).hidden_states[-1].shape[1] > 1
 

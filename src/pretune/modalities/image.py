@@ -119,17 +119,19 @@ class Image(Modality):
                 f'"{folder}" has no image processor that can be used (preprocessor_config.json); give a directory or '
                 "Hub name of an image model, or train from scratch."
             ) from error
+        config = _config(folder)
         size, edge = _square(found, folder)
-        self._take(size, edge, num_channels=_num_channels(folder, found), folder=folder)
+        channels = int(config.get("num_channels") or len(found.image_mean))
+        self._take(size, edge, num_channels=channels, folder=folder, config=config)
         ones = [1.0] * self.num_channels
         self.mean = list(found.image_mean) if found.do_normalize else [0.0 for _ in ones]
         self.std = list(found.image_std) if found.do_normalize else ones
         self._adopt(edge=self._edge, resample=int(found.resample or Squares.resample))
         return self
 
-    def _take(self, size: int, edge: int | None, *, num_channels: int, folder: str) -> None:
+    def _take(self, size: int, edge: int | None, *, num_channels: int, folder: str, config: Mapping[str, Any]) -> None:
         """Adopts size and channels of a checkpoint, unless an option contradicts them."""
-        free = _model_type(folder) in _POSITION_FREE
+        free = config.get("model_type") in _POSITION_FREE
         if self.image_size not in (None, size) and not free:
             raise ConfigError(
                 f'image_size is {self.image_size}, but "{folder}" reads {size} pixels; leave it out, or train anew.'
@@ -139,7 +141,7 @@ class Image(Modality):
         if self.fit == "crop" and edge is None:
             raise ConfigError(f'fit is "crop", but "{folder}" stretches its images; leave it out.')
         kept = self.image_size if free and self.image_size else size
-        least = _least_side(folder)
+        least = _least_side(config)
         if kept < least:
             raise ConfigError(
                 f'image_size is {kept}, and "{folder}" needs at least {least}: it halves its input often.'
@@ -305,25 +307,17 @@ def _state_of_files(pictures: Iterable[image_reading.Picture]) -> str:
     return digest.hexdigest()
 
 
-def _model_type(folder: str) -> str | None:
+def _config(folder: str) -> Mapping[str, Any]:
+    """The config of a model; empty for a processor on its own, such as that of a run that has not ended."""
     try:
-        return str(PretrainedConfig.get_config_dict(folder)[0].get("model_type"))
+        return dict(PretrainedConfig.get_config_dict(folder)[0])
     except (OSError, ValueError):
-        return None  # a processor on its own, such as that of a run that has not ended
+        return {}
 
 
-def _least_side(folder: str) -> int:
+def _least_side(config: Mapping[str, Any]) -> int:
     """Pixels below which a ResNet would halve a map of one pixel (bf16 gradients of that are garbage in oneDNN 3)."""
-    found = PretrainedConfig.get_config_dict(folder)[0] if _model_type(folder) == "resnet" else {}
-    return 2 ** len(found["depths"]) + 1 if "depths" in found else 1
-
-
-def _num_channels(folder: str, processor: Any) -> int:
-    try:
-        known = PretrainedConfig.get_config_dict(folder)[0].get("num_channels")
-    except (OSError, ValueError):
-        known = None
-    return int(known or len(processor.image_mean))
+    return 2 ** len(config["depths"]) + 1 if config.get("model_type") == "resnet" and "depths" in config else 1
 
 
 def _square(processor: Any, folder: str) -> tuple[int, int | None]:

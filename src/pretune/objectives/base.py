@@ -6,7 +6,7 @@ __all__ = ["Floor", "Objective", "require_kind"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -138,17 +138,14 @@ class Objective(Method, nn.Module):
 def require_kind(method: Any, modality: Modality, known: Sequence[Any]) -> None:
     """Raises ConfigError, listing the names in `known` that fit, unless `method` accepts the modality's kind."""
     if modality.kind not in method.accepts:
-        fit = ", ".join(m.__module__.rpartition(".")[2] for m in known if modality.kind in m.accepts)
+        fit = ", ".join(_word(m) for m in known if modality.kind in m.accepts)
+        others = " or ".join(_word(m) for m in registry.classes("modality") if m.kind in method.accepts)
+        hint = f" For {method.name} give --modality {others}." if others else ""
         raise ConfigError(
             f'"{method.name}" works on {"/".join(sorted(method.accepts))}, and {modality.name} data is '
-            f"{modality.kind}; these fit: {fit}.{_other_modality(method)}"
+            f"{modality.kind}; these fit: {fit}.{hint}"
         )
 
 
-def _other_modality(method: Any) -> str:
-    words = [n for n in registry.names("modality") if _kind(n) in method.accepts]
-    return f" For {method.name} give --modality {' or '.join(words)}." if words else ""
-
-
-def _kind(name: str) -> str:
-    return cast("type[Modality]", registry.find("modality", name)).kind
+def _word(method: Any) -> str:
+    return str(method.__module__).rpartition(".")[2]

@@ -19,7 +19,7 @@ from pretune.image_grid import labelled_rows
 from pretune.modalities.base import Batch, Corpus, Example, Modality
 from pretune.objectives.base import Floor
 from pretune.patches import cut, grid_positions, joined
-from pretune.pixel_objective import PixelObjective, check_range, stacked
+from pretune.pixel_objective import PixelObjective, check_range
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -128,11 +128,10 @@ class MaskedAutoencoder(PixelObjective):
             states = layer(states)
         return model.layernorm(states)
 
-    def embeddings(self, examples: Sequence[Example]) -> Tensor:
-        """Mean states of the patches, (examples, width): this objective gives the class token no target of its own."""
-        pixels = self.normalised(stacked(examples)).to(self.model.device)
-        parts = [self.model(pixel_values=part).last_hidden_state[:, 1:] for part in pixels.split(64)]
-        return torch.cat([part.float().mean(1) for part in parts])
+    def watched(self, output: Any) -> Tensor:
+        """Mean states of the patches, (batch, width): this objective gives the class token no target of its own."""
+        mean: Tensor = output.last_hidden_state[:, 1:].mean(1)
+        return mean
 
     def floor(self, corpus: Corpus) -> Floor:
         """The loss of always answering the mean patch of a position."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from pretune import first_token
 from pretune.encoder import Source, TransferReport
 from pretune.errors import ConfigError
 from pretune.modalities.base import Batch, Example, Modality
@@ -94,6 +95,7 @@ class Task(Objective):
         self.modality = modality
         auto_class = self.auto_class_for(modality.kind)
         self.model, report = encoder.make(auto_class, source, **self.config_overrides())
+        first_token.install(self.model)
         return report
 
     def auto_class_for(self, kind: str) -> Any:
@@ -104,6 +106,7 @@ class Task(Objective):
         """Takes a fine-tuned model (label names from its config) for evaluation, prediction or explanation."""
         self.modality = modality
         self.model = model
+        first_token.install(model)
 
     def required_roles(self, modality: Modality) -> tuple[str, ...]:
         """Roles that every labelled record must have."""
