@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pretune.errors import ConfigError, DataError, ModelError, NumericsError, PretuneError, RunError
+from pretune.errors import CollapseError, ConfigError, DataError, ModelError, NumericsError, PretuneError, RunError
 
 if TYPE_CHECKING:
     from pretune.run import check, evaluate, explain, finetune, load, predict, pretrain
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CollapseError",
     "ConfigError",
     "DataError",
     "ModelError",

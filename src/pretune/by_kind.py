@@ -52,7 +52,7 @@ class ByKind(Objective):
                 raise ConfigError(
                     f'{name} of "{self.name}" has no effect on {modality.name} data; its options there: {listed}.'
                 )
-        self.batch_size, self.betas = part.batch_size, part.betas
+        self.batch_size, self.betas, self.num_held_out = part.batch_size, part.betas, part.num_held_out
 
     def setup(self, model: PreTrainedModel, modality: Modality) -> None:
         """Keeps the part for the modality's kind, and sets it up."""
@@ -72,6 +72,14 @@ class ByKind(Objective):
     def auto_class(self, model_type: str) -> Any:
         """That of the first part that has a say; the bare encoder for all so far."""
         return next(iter(self._parts.values())).auto_class(model_type)
+
+    def learn(self, corpus: Corpus, *, seed: int) -> None:
+        """The part's own."""
+        self.part.learn(corpus, seed=seed)
+
+    def lengths(self, examples: Sequence[Example]) -> Sequence[int] | None:
+        """The part's."""
+        return self.part.lengths(examples)
 
     def examples(self, corpus: Corpus, *, seed: int) -> Sequence[Example]:
         """The part's view of the corpus."""

@@ -79,9 +79,9 @@ def _shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def quantiles(values: Any) -> dict[str, float]:
-    """Least, median, most and so on of whole numbers; empty for none."""
+def quantiles(values: Any, digits: int | None = None) -> dict[str, float]:
+    """Least, median, most and so on, as whole numbers or with `digits` after the point; empty for none."""
     if not len(values):
         return {}
     found = np.quantile(np.asarray(values), list(_QUANTILES.values()))
-    return {name: round(float(v)) for name, v in zip(_QUANTILES, found, strict=True)}
+    return {name: round(float(v), digits) for name, v in zip(_QUANTILES, found, strict=True)}

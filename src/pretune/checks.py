@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pretune import sources
+from pretune.audio_checks import check_audio
 from pretune.check_report import SHOWN, CheckReport, quantiles
 from pretune.data import TEXT_COLUMNS, CorpusCounts, Documents, RowError, stream_records
 from pretune.errors import ConfigError
@@ -28,6 +29,7 @@ from pretune.sources import Source
 from pretune.tag_checks import TagCheck
 from pretune.tasks.base import Task
 
+_MEDIA = {"pixels": check_images, "waveform": check_audio}
 _WORD = re.compile(r"\w+")
 _LONG_LINE = 40
 """Words: lines longer than this on average are whole paragraphs, not wrapped lines or sentences."""
@@ -61,10 +63,10 @@ def check(
     source: Modality = build("modality", modality)
     if task is not None:
         require_kind(build("task", task), source, classes("task"))
-    if source.kind == "pixels":
+    if source.kind in _MEDIA:
         if boundary != "line":
             raise ConfigError("--boundary is for text; leave it out.")
-        return check_images(data, task, test, columns)
+        return _MEDIA[source.kind](data, task, test, columns)
     if task is None:
         return _check_corpus(data, columns, boundary)
     if boundary != "line":

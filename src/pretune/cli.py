@@ -49,7 +49,7 @@ VERBS = {
         positional=("run", "data"),
     ),
     "explain": _Verb(
-        "which words decided, and whether that explanation can be trusted",
+        "what a prediction rests on, and whether that explanation can be trusted",
         'pretune explain runs/ft "a fine film" --out why.html',
         ("explainer",),
         ("run", "data"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["PICTURES", "Columns", "check_roles"]
+__all__ = ["FILE_ROLES", "Columns", "check_roles"]
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from pretune import audio_reading
 from pretune.errors import ConfigError, DataError, did_you_mean
 from pretune.image_reading import packed, packed_mask
 
@@ -25,8 +26,8 @@ _TEXTS = ("text", "text_pair")
 _WORDS = ("tokens", "tags")
 _OBJECTS = ("objects",)
 
-PICTURES = ("image", "mask")
-"""Roles whose values are pictures: paths, or their content."""
+FILE_ROLES = ("image", "mask", "audio")
+"""Roles whose values are files: paths, or their content."""
 
 
 def check_roles(columns: Mapping[str, str] | None, roles: Collection[str]) -> None:
@@ -157,7 +158,7 @@ class Columns:
         return value
 
 
-_PACKING = {"image": packed, "mask": packed_mask}
+_PACKING: Mapping[str, Callable[[Any], Any]] = {"image": packed, "mask": packed_mask, "audio": audio_reading.packed}
 
 
 def _listed(present: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "AUDIO_COLUMNS",
     "IMAGE_COLUMNS",
     "LABEL_COLUMNS",
     "ROLES",
@@ -22,6 +23,7 @@ __all__ = [
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +35,7 @@ import numpy as np
 import pyarrow as pa
 
 from pretune import sources
-from pretune.columns import PICTURES, Columns
+from pretune.columns import FILE_ROLES, Columns
 from pretune.errors import ConfigError, DataError
 from pretune.readers import Line, RowError, Table, lines
 from pretune.sources import Source
@@ -54,6 +56,11 @@ IMAGE_COLUMNS: Mapping[str, Sequence[str]] = {
     "image": ("image", "path", "file", "file_name", "filename", "image_path", "img"),
 }
 """Usual names of the column of images: paths, or their content."""
+
+AUDIO_COLUMNS: Mapping[str, Sequence[str]] = {
+    "audio": ("audio", "path", "file", "file_name", "filename", "wav", "audio_path", "audio_filepath"),
+}
+"""Usual names of the column of recordings: paths, or their content."""
 
 LABEL_COLUMNS = (
     *("label", "labels", "class", "category", "target", "sentiment", "score"),
@@ -156,7 +163,8 @@ def _other_kind(record: Record, kinds: dict[str, tuple[str, Record]]) -> RowErro
         kind, first = kinds.setdefault(role, (_kind(value), record))
         if kind != _kind(value):
             other = f"that of {first['_file']} row {first['_row']} is {kind}"
-            reason = f"the {role} {value!r} is {_kind(value)}, {other}; use one type in all rows."
+            shown = reprlib.repr(value) if isinstance(value, dict) else repr(value)  # files may be in it
+            reason = f"the {role} {shown} is {_kind(value)}, {other}; use one type in all rows."
             return RowError(record["_file"], record["_row"], reason)
     return None
 
@@ -167,8 +175,9 @@ def _records(
     found = False
     kinds: dict[str, tuple[str, Record]] = {}
     conll = "tags" in roles or ("tokens" in roles and "text" not in roles)
-    medium = "image" if "image" in roles else "text"
-    for table in sources.tables(source, labelled="label" in roles, conll=conll, medium=medium):
+    medium = next((m for m in ("image", "audio") if m in roles), "text")
+    tabled = bool(columns or set(required) - {medium, "label"})
+    for table in sources.tables(source, labelled="label" in roles, tabled=tabled, conll=conll, medium=medium):
         for item in _table_records(table, Columns(roles, columns, required)):
             found = True
             yield item if isinstance(item, RowError) else _other_kind(item, kinds) or item
@@ -195,7 +204,7 @@ def _table_records(table: Table, wanted: Columns) -> Iterator[Record | RowError]
             yield RowError(table.file, number, str(bad), table.unit)
         else:
             if table.base is not None:
-                record |= {k: str(table.base / v) for k in PICTURES if isinstance(v := record.get(k), str)}
+                record |= {k: str(table.base / v) for k in FILE_ROLES if isinstance(v := record.get(k), str)}
             yield {**record, "_file": table.file, "_row": number}
 
 
@@ -334,6 +343,7 @@ def fingerprint(source: Source) -> str:
     digest = hashlib.blake2b(digest_size=16)
     found = sources.locate(source) if isinstance(source, str | Path) else source
     if isinstance(found, sources.Local):
+        digest.update((found.split or "").encode())
         for file in found.files:
             # a file's own name does not count, its place in a folder may be its label
             digest.update(b"" if file == found.root else str(file.relative_to(found.root)).encode())

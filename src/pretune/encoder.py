@@ -91,15 +91,28 @@ def make(auto_class: Any, source: Source, **overrides: Any) -> tuple[PreTrainedM
     if isinstance(source, PretrainedConfig):
         for key, value in overrides.items():
             setattr(source, key, value)
-        model = _from_config(auto_class, source)
+        model = _without_cached_positions(_from_config(auto_class, source))
         names = _tensor_names(model)
         return model, TransferReport(len(names), new=names, scratch=True)
     config = read_config(source)
     with quiet():
         model, info = _load(auto_class, source, config, overrides)
+    _without_cached_positions(model)
     report = _report(model, info)
     _check_encoder_loaded(model, report, source)
     return model, report
+
+
+def _without_cached_positions(model: Any) -> Any:
+    """Lets w2v-BERT make its rotary angles in every pass: those that inference made cannot be trained with."""
+
+    def forget(module: Any, _: Any) -> None:
+        module.cached_sequence_length = None
+
+    for module in model.modules():
+        if hasattr(module, "cached_rotary_positional_embedding"):
+            module.register_forward_pre_hook(forget)
+    return model
 
 
 def _from_config(auto_class: Any, config: PretrainedConfig) -> Any:
@@ -176,16 +189,21 @@ def _tensor_names(model: nn.Module) -> list[str]:
 def blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
     """The encoder's blocks: the longest list of modules in the base model that is in no other such list.
 
-    Of convolutional encoders these are the stages.
+    Of convolutional encoders these are the stages; convolutions that read a waveform are none.
     """
     base = getattr(model, "base_model", model)
     prefix = next((n for n, m in model.named_modules() if m is base), "")
-    lists = {n: m for n, m in base.named_modules() if isinstance(m, nn.ModuleList)}
+    lists = {n: m for n, m in base.named_modules() if isinstance(m, nn.ModuleList) and not _reads_waves(n)}
     outer = [(n, m) for n, m in lists.items() if not any(n.startswith(f"{other}.") for other in lists)]
     if not outer:
         return prefix, nn.ModuleList()
     name, found = max(outer, key=lambda pair: len(pair[1]))
     return ".".join(filter(None, (prefix, name))), found
+
+
+def _reads_waves(name: str) -> bool:
+    """Whether a module belongs to the convolutions that make frames of a waveform."""
+    return "feature_extractor" in name.split(".")
 
 
 def num_layers(model: nn.Module) -> int:

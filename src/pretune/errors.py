@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "CollapseError",
     "ConfigError",
     "DataError",
     "ModelError",
@@ -36,6 +37,10 @@ class ModelError(PretuneError, ValueError):
 
 class NumericsError(PretuneError, ArithmeticError):
     """A loss or gradient that became NaN or infinite."""
+
+
+class CollapseError(NumericsError):
+    """Training that goes on without learning: what it learns from has become the same everywhere."""
 
 
 class RunError(PretuneError, RuntimeError):

@@ -1,4 +1,4 @@
-"""`explain`: predictions, their targets, an explainer, words or patches, and the test against random explanations."""
+"""`explain`: predictions, their targets, an explainer, pieces of the record, the test against random ones."""
 
 from __future__ import annotations
 
@@ -22,11 +22,16 @@ from pretune.perturbing import variant_logits
 from pretune.picture_pieces import patches_of
 from pretune.pieces import Pieces
 from pretune.predicting import Predictor
+from pretune.sound_pieces import sounds_of
 from pretune.sources import Source
 from pretune.tasks.base import Prediction, Target, Task
 from pretune.words import words_of
 
-_PIECES: dict[str, Callable[..., Pieces]] = {"tokens": words_of, "pixels": patches_of}
+_PIECES: dict[str, Callable[..., Pieces]] = {
+    "tokens": words_of,
+    "pixels": patches_of,
+    "waveform": sounds_of,
+}
 """What finds the pieces of a record, for each kind of modality."""
 
 
@@ -40,7 +45,7 @@ def explain_records(
     num_random: int = 20,
     seed: int = 0,
 ) -> list[Explanation]:
-    """Explains predictions by the words, or the pixels, that they rest on.
+    """Explains predictions by the words, pixels, or seconds and frequencies, that they rest on.
 
     Args:
         predictor: From `pretune.load`.
@@ -54,7 +59,7 @@ def explain_records(
         seed: Of the random orders.
 
     Returns:
-        One explanation a record; for tagging one for each entity.
+        One explanation a record; for tagging one for each entity, for speech to text one for each word.
 
     Raises:
         DataError: A record that cannot be used.

@@ -15,6 +15,8 @@ from rich.console import Group
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from pretune.faithfulness import Faithfulness
 
 _LOOSE = 0.05
@@ -35,7 +37,10 @@ class Explanation:
     """
 
     kind: ClassVar[str]
-    """``words`` or ``patches``: how the page shows it."""
+    """``words``, ``patches`` or ``sound``: how the page shows it."""
+
+    drawn: ClassVar[bool] = False
+    """Whether it has `panels`."""
 
     target: str
     answer: float | None
@@ -57,6 +62,10 @@ class Explanation:
     def body(self) -> Any:
         """The scored record, for the terminal."""
         raise NotImplementedError
+
+    def panels(self) -> list[Image.Image]:
+        """Pictures of it, side by side; none of words."""
+        return []
 
     @property
     def subject(self) -> str:

@@ -1,4 +1,4 @@
-"""Does an explanation name the words or patches that the model used? ERASER's two tests, beside random ones."""
+"""Does an explanation name the words, patches or sounds that the model used? ERASER's two tests, beside random ones."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Faithfulness:
         random_sufficiency: The same for sufficiency.
         exceeded_comprehensiveness: Share of random orders that clearly do better than the explanation.
         exceeded_sufficiency: The same for sufficiency.
-        num_pieces: Words or patches of the record.
-        noun: ``words`` or ``patches``.
+        num_pieces: Words, patches or cells of the record.
+        noun: ``words``, ``patches`` or ``cells``.
     """
 
     comprehensiveness: float

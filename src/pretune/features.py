@@ -33,6 +33,7 @@ from pretune.modalities.base import Batch, Example
 from pretune.strategies.base import Strategy
 from pretune.strategies.freeze import Freeze
 from pretune.tasks.base import Task
+from pretune.waveform_objective import frame_counts
 
 MEMORY_LIMIT = 2**30
 """Bytes above which features go to a memory-mapped file, if there is a folder for it."""
@@ -118,7 +119,7 @@ class FrozenFeatures(Sequence[Example]):
             batch = _on(task.collate([self._examples[i] for i in chosen]), task.device)
             with first_token_only():  # as in `logits`, so that replayed logits are bit-equal
                 outputs = self._run(task.model, batch)
-            lengths = _lengths(batch, len(next(iter(outputs.values()))))
+            lengths = _lengths(task.model, batch, len(next(iter(outputs.values()))))
             row_of = batch.get("row_of", torch.arange(len(lengths))).tolist()
             rows = {key: value.float().cpu().numpy() for key, value in outputs.items()}
             if not self._stores:
@@ -178,8 +179,7 @@ def stack(examples: Sequence[Example], batch: Batch) -> Batch:
     if "features" not in examples[0]:
         return {}
     rows = [row for example in examples for row in example["features"]]
-    width = batch["attention_mask"].shape[1] if "attention_mask" in batch else None
-    return {f"{_PREFIX}{key}": _padded([row[key] for row in rows], width) for key in rows[0]}
+    return {f"{_PREFIX}{key}": _padded([row[key] for row in rows], batch) for key in rows[0]}
 
 
 def logits(model: PreTrainedModel, batch: Batch) -> Tensor:
@@ -361,23 +361,25 @@ def _on(batch: Batch, device: torch.device) -> Batch:
     return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
 
-def _lengths(batch: Batch, num_rows: int) -> list[int | None]:
+def _lengths(model: PreTrainedModel, batch: Batch, num_rows: int) -> list[int | None]:
     if "attention_mask" not in batch:
         return [None] * num_rows
     mask = batch["attention_mask"]
     lengths = mask.sum(1)
     if not torch.equal(mask.bool(), torch.arange(mask.shape[1], device=mask.device) < lengths[:, None]):
         raise ModelError("Features can be cached for right-padded batches only; set the tokenizer's padding_side.")
-    return lengths.tolist()
+    return (frame_counts(model, batch) if "num_samples" in batch else lengths).tolist()
 
 
 def _cut(row: NDArray[np.float32], length: int | None) -> NDArray[np.float32]:
     return row[:length] if row.ndim == 2 and length is not None else row
 
 
-def _padded(rows: Sequence[NDArray[np.float32]], width: int | None) -> Tensor:
-    if rows[0].ndim != 2 or width is None:
+def _padded(rows: Sequence[NDArray[np.float32]], batch: Batch) -> Tensor:
+    if rows[0].ndim != 2 or "attention_mask" not in batch:
         return torch.from_numpy(np.stack(rows))
+    # the convolutions that read waveforms make as many frames as the longest row has
+    width = max(map(len, rows)) if "input_values" in batch else batch["attention_mask"].shape[1]
     out = np.zeros((len(rows), width, rows[0].shape[1]), dtype=np.float32)
     for target, row in zip(out, rows, strict=True):
         target[: len(row)] = row

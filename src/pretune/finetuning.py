@@ -167,6 +167,7 @@ def _once(
     method: Task = registry.build("task", task)
     source: Modality = registry.build("modality", modality)
     require_kind(method, source, registry.classes("task"))
+    method.check(source)
     recipe = recipe_of(locals(), "finetune", data=data, valid=valid, test=test, task=method, modality=source, loop=loop)
     recipe["strategy"] = strategy
     strategies: list[Strategy] = registry.build_all("strategy", strategy)
@@ -263,17 +264,40 @@ def _records(
     """Training, validation and test records; what is not there has no rows."""
     check_roles(columns, [*task.input_roles(source), task.label_role, "group"])
     group = columns.pop("group", None)
-    records = _read(data, task, source, columns | ({"group": group} if group else {}))
+    records = _read(data, task, source, columns | ({"group": group} if group else {}), source.groups)
     task.used = _used(records, task, source)
     none = records.select([])
-    tested = none if test is None else _read(test, task, source, columns)
+    tested = none if test is None else _read(test, task, source, columns, source.groups)
+    _say_shared(records, tested)
     if valid is not None:
         return records, _read(valid, task, source, columns), tested
     if rate == 0:
         return records, none, tested
     stratify = task.label_role if task.stratified else None
-    kept, held = data_io.split(records, rate=rate, seed=seed, label=stratify, group="group" if group else None)
+    grouped = "group" if "group" in records.column_names else None
+    if grouped and not group:
+        _say_grouped(records)
+    kept, held = data_io.split(records, rate=rate, seed=seed, label=stratify, group=grouped)
     return kept, held, tested
+
+
+def _say_shared(train: Dataset, test: Dataset) -> None:
+    if "group" in train.column_names and "group" in test.column_names:
+        known = set(train["group"])
+        both = sorted({str(g) for g in test["group"] if g in known})
+        if both:
+            some = ", ".join(both[:5]) + (" ..." if len(both) > 5 else "")
+            say(f"{len(both)} speakers of the test data are also in the training data ({some}): new ones are harder")
+
+
+def _say_grouped(records: Dataset) -> None:
+    speakers = sorted({str(g) for g in records["group"]})
+    if len(speakers) < 2:
+        raise DataError(
+            f'All {len(records)} recordings are of the speaker "{speakers[0]}", so none can be held out; give --valid, '
+            "--valid_rate 0, or --modality.shared_speakers true."
+        )
+    say(f"validation holds out whole speakers, of {len(speakers)} (--modality.shared_speakers true mixes them)")
 
 
 def _used(records: Dataset, task: Task, source: Modality) -> list[str]:
@@ -283,8 +307,8 @@ def _used(records: Dataset, task: Task, source: Modality) -> list[str]:
     return found if whole and task.roles is None else []
 
 
-def _read(data: Any, task: Task, source: Modality, columns: dict[str, str]) -> Dataset:
-    roles = task.input_roles(source) | {task.label_role: task.label_columns}
+def _read(data: Any, task: Task, source: Modality, columns: dict[str, str], groups: Sequence[str] = ()) -> Dataset:
+    roles = task.input_roles(source) | {task.label_role: task.label_columns} | ({"group": groups} if groups else {})
     return data_io.read_records(task.source(data), roles=roles, columns=columns, required=task.required_roles(source))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["HeatMap", "address_of", "write_picture"]
+__all__ = ["AGAINST", "FOR", "HeatMap", "address_of", "tinted", "write_picture"]
 
 import base64
 import io
@@ -19,7 +19,9 @@ from rich.text import Text
 
 from pretune.explanation import Explanation
 
-_FOR, _AGAINST = (47, 111, 237), (216, 65, 47)
+FOR, AGAINST = (47, 111, 237), (216, 65, 47)
+"""Colours of what speaks for a target and against it."""
+
 _SHOWN = 224
 _TERMINAL = 24
 _EXTREME = 99.5
@@ -38,6 +40,7 @@ class HeatMap(Explanation):
     """
 
     kind: ClassVar[str] = "patches"
+    drawn: ClassVar[bool] = True
 
     image: NDArray[np.uint8]
     scores: NDArray[np.float64]
@@ -71,7 +74,11 @@ class HeatMap(Explanation):
         grey = np.asarray(self.picture().convert("L").convert("RGB"), dtype=np.float64)
         size = (grey.shape[1], grey.shape[0])
         strength = Image.fromarray(self.strengths.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
-        return Image.fromarray(_tinted(0.35 * grey + 0.65 * 255, np.asarray(strength)))
+        return Image.fromarray(tinted(0.35 * grey + 0.65 * 255, np.asarray(strength)))
+
+    def panels(self) -> list[Image.Image]:
+        """The picture and the overlay."""
+        return [self.picture(), self.overlay()]
 
     def body(self) -> Text:
         """The heat map in half blocks: two pixels a character."""
@@ -80,7 +87,7 @@ class HeatMap(Explanation):
         size = (max(1, round(width * scale)), max(2, round(height * scale / 2) * 2))
         grey = np.asarray(self.picture().convert("L").resize(size, Image.Resampling.BOX), dtype=np.float64)
         strength = Image.fromarray(self.strengths.astype(np.float32)).resize(size, Image.Resampling.BOX)
-        colours = _tinted(np.repeat(grey[..., None], 3, axis=2), np.asarray(strength))
+        colours = tinted(np.repeat(grey[..., None], 3, axis=2), np.asarray(strength))
         text = Text()
         for top, bottom in zip(colours[::2], colours[1::2], strict=True):
             for a, b in zip(top.tolist(), bottom.tolist(), strict=True):
@@ -94,10 +101,10 @@ class HeatMap(Explanation):
         return [("what the model saw", address_of(self.picture())), ("why", address_of(self.overlay()))]
 
 
-def _tinted(under: NDArray[np.float64], strength: NDArray[Any]) -> NDArray[np.uint8]:
+def tinted(under: NDArray[np.float64], strength: NDArray[Any]) -> NDArray[np.uint8]:
     """Colours of the sign laid over `under`, the stronger the less transparent."""
     share = 0.85 * np.abs(strength)[..., None]
-    colour = np.where(strength[..., None] >= 0, np.array(_FOR, np.float64), np.array(_AGAINST, np.float64))
+    colour = np.where(strength[..., None] >= 0, np.array(FOR, np.float64), np.array(AGAINST, np.float64))
     return np.clip(under * (1 - share) + colour * share, 0, 255).round().astype(np.uint8)
 
 
@@ -114,8 +121,8 @@ def address_of(image: Image.Image) -> str:
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def write_picture(explanations: Sequence[HeatMap], file: str | Path) -> Path:
-    """Writes picture and overlay of each explanation side by side, with its heading and verdict, as a .png."""
+def write_picture(explanations: Sequence[Explanation], file: str | Path) -> Path:
+    """Writes the panels of each explanation side by side, with its heading and verdict, as a .png."""
     rows = [_row(e) for e in explanations]
     sheet = Image.new("RGB", (max(r.width for r in rows), sum(r.height for r in rows)), "white")
     top = 0
@@ -129,8 +136,8 @@ def write_picture(explanations: Sequence[HeatMap], file: str | Path) -> Path:
     return part.replace(path)
 
 
-def _row(explanation: HeatMap) -> Image.Image:
-    pictures = [explanation.picture(), explanation.overlay()]
+def _row(explanation: Explanation) -> Image.Image:
+    pictures = explanation.panels()
     gap, wide = 12, sum(p.width for p in pictures)
     font = ImageFont.load_default(13)
     lines = [explanation.heading, *explanation.remarks[-1:]]

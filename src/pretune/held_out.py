@@ -19,9 +19,9 @@ from pretune.modalities.base import Corpus, Example, Modality
 from pretune.objectives.base import Objective
 from pretune.representation import effective_rank, neighbour_accuracy, spread
 
-_EXAMPLES, _PROBED, _PART = 256, 2000, 64
+_PROBED, _PART = 2000, 64
 
-_WITH_VECTORS = ("pixels",)
+_WITH_VECTORS = ("pixels", "waveform")
 """Kinds whose objectives offer vectors (`Objective.embeddings`)."""
 
 Probe = tuple[list[Example], list[str]]
@@ -47,7 +47,7 @@ class HeldOut:
         """Means of every logged value; where the objective offers vectors, their effective rank and spread."""
         self.method.eval()
         self.method.scale = {}
-        examples = _spread(self.method.examples(self.corpus, seed=self.seed), _EXAMPLES)
+        examples = _spread(self.method.examples(self.corpus, seed=self.seed), self.method.num_held_out)
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(self.seed)
             found = self._losses(examples)

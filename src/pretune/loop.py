@@ -65,7 +65,7 @@ class Loop:
     ema: float
     wrapped: Any = None
     step: int = 0
-    tokens: int = 0
+    tokens: float = 0
     seconds: float = 0.0
     started: float = 0.0
     best: dict[str, float] = field(default_factory=dict)
@@ -245,11 +245,10 @@ def _to(batch: Batch, device: torch.device) -> Batch:
     return {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
 
-def _size(batch: Batch) -> int:
-    """Input elements: tokens, samples of sound, images."""
+def _size(batch: Batch) -> float:
+    """What the modality counts: tokens, images, seconds of sound."""
+    if "seconds" in batch:
+        return float(batch["seconds"].sum())
     if "pixel_values" in batch:
         return len(batch["pixel_values"])
-    for name in ("input_ids", "input_values"):
-        if name in batch:
-            return int(batch[name].numel())
-    return 0
+    return int(batch["input_ids"].numel()) if "input_ids" in batch else 0

@@ -16,6 +16,7 @@ from pretune.class_names import class_names, with_names
 from pretune.readers import RowError, RowStream, Table
 
 _BATCH = 512
+_RECORDING = ("array", "sampling_rate", "bytes", "path")
 
 
 def dataset_table(data: datasets.Dataset, name: str) -> Table:
@@ -40,10 +41,12 @@ def frame_rows(frame: Any, needed: Sequence[str] | None) -> RowStream:
 
 
 def list_rows(items: Sequence[Any], medium: str | None) -> RowStream:
-    """Each item as a record: a dict as it is, a text, an image, or a list of tokens."""
+    """Each item as a record: a dict as it is, a text, an image, a recording, or a list of tokens."""
     for number, item in enumerate(items, 1):
         if isinstance(item, dict):
-            yield number, item
+            yield number, _with_recording(item) if medium == "audio" else item
+        elif medium == "audio":
+            yield number, {"audio": item}
         elif isinstance(item, np.ndarray) or hasattr(item, "convert") or (medium == "image" and not _is_words(item)):
             yield number, {"image": item}
         elif isinstance(item, str):
@@ -53,6 +56,14 @@ def list_rows(items: Sequence[Any], medium: str | None) -> RowStream:
         else:
             reason = f"expected a str, a dict or a list of tokens, found {type(item).__name__}."
             yield number, RowError("the list", number, reason)
+
+
+def _with_recording(item: dict[str, Any]) -> dict[str, Any]:
+    """The samples or the content of a file among the values of a row as its recording."""
+    if "audio" in item or not {"array", "bytes"} & set(item):
+        return item
+    inside = {k: v for k, v in item.items() if k in _RECORDING}
+    return {"audio": inside} | {k: v for k, v in item.items() if k not in _RECORDING}
 
 
 def _is_words(item: Any) -> bool:

@@ -1,4 +1,4 @@
-"""One record, many variants: the model's answer when words or patches of it are hidden."""
+"""One record, many variants: the model's answer when words, patches or sounds of it are hidden."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ __all__ = ["MAX_TOKENS", "WORDS", "expanded", "grid_of", "hidden_id", "per_pass"
 import torch
 from torch import Tensor
 
+from pretune import mel
 from pretune.errors import ModelError
 from pretune.evaluation import to_device
 from pretune.image_config import patch_size
@@ -14,7 +15,7 @@ from pretune.modalities.base import Batch
 from pretune.tasks.base import Task
 
 MAX_TOKENS = 4096
-"""Most tokens (of pictures: patches) in one pass of the model, so that a long record cannot exhaust memory."""
+"""Most tokens (of pictures patches, of sound frames) in one pass, so that a long record cannot exhaust memory."""
 
 WORDS = "word_of"
 """Batch key that says which word each token belongs to, shape (1, tokens); -1 for special tokens."""
@@ -48,10 +49,11 @@ def word_groups(batch: Batch, special_ids: set[int]) -> Tensor:
 
 
 def per_pass(task: Task, batch: Batch, max_tokens: int = MAX_TOKENS) -> int:
-    """How many variants of the one row go into one pass: a token of a picture is a patch."""
+    """How many variants of the one row go into one pass: a token of a picture is a patch, of a waveform 10 ms."""
     if task.modality.kind == "pixels":
         return max(1, max_tokens // (grid_of(task, batch)[0] * grid_of(task, batch)[1]))
-    return max(1, max_tokens // batch[task.modality.main_input].shape[1])
+    length = batch[task.modality.main_input].shape[1]
+    return max(1, max_tokens // (-(-length // mel.HOP) if "input_values" in batch else length))
 
 
 def grid_of(task: Task, batch: Batch) -> tuple[int, int, int]:
@@ -69,8 +71,8 @@ def variant_logits(task: Task, batch: Batch, variants: Tensor, max_tokens: int =
     Args:
         task: In eval mode.
         batch: One row.
-        variants: Token ids (variants, tokens), or pixels (variants, channels, height, width).
-        max_tokens: Most tokens, or patches, in one pass.
+        variants: Main inputs, (variants, ...): token ids, pixels, or sound as the model reads it.
+        max_tokens: Most tokens, patches or frames in one pass.
     """
     size = per_pass(task, batch, max_tokens)
     with torch.inference_mode():

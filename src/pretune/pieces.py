@@ -1,4 +1,4 @@
-"""What explanations are about: the words of a text, the patches of a picture; each can be hidden from the model."""
+"""What explanations are about: words of a text, patches of a picture, cells of a sound; each can be hidden."""
 
 from __future__ import annotations
 

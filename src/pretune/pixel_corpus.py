@@ -8,7 +8,6 @@ from __future__ import annotations
 
 __all__ = ["PixelCorpus", "open_or_build"]
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple
@@ -17,19 +16,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pretune.corpus import SPLITS, corpus_key
-from pretune.corpus_build import MAX_VALID_RATE, building
+from pretune.corpus_build import building
 from pretune.errors import ConfigError, DataError
 from pretune.image_decoding import Squares
 from pretune.image_reading import Picture
+from pretune.record_corpus import content_hash, counting, rows_of
 
 _VERSION = 1
 """Part of every cache key: raise it when the files change."""
-
-_VALID_RATE, _MIN_VALID = 0.01, 50
 
 
 def open_or_build(
@@ -62,30 +58,17 @@ def open_or_build(
 
 def _write(images: Iterable[NDArray[np.uint8]], folder: Path) -> int:
     hashes: list[int] = []
-    with (folder / "pixels.bin").open("wb") as file, _progress() as progress:
-        bar = progress.add_task("decoding", images=0)
+    with (folder / "pixels.bin").open("wb") as file, counting("images") as progress:
+        bar = progress.add_task("decoding", done=0)
         for image in images:
             content = np.ascontiguousarray(image).tobytes()
-            hashes.append(int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big"))
+            hashes.append(content_hash(content))
             file.write(content)
-            progress.update(bar, images=len(hashes))
+            progress.update(bar, done=len(hashes))
     if not hashes:
         raise DataError("There are no images in the data; give a folder, table or array that has some.")
     np.save(folder / "hashes.npy", np.array(hashes, dtype=np.uint64))
     return len(hashes)
-
-
-def _progress() -> Progress:
-    console = Console(stderr=True)
-    texts = [TextColumn(c) for c in ("{task.description}", "{task.fields[images]:,} images")]
-    return Progress(
-        SpinnerColumn(),
-        *texts,
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 class PixelCorpus:
@@ -103,7 +86,7 @@ class PixelCorpus:
         self.fingerprint = f"{meta['key']}-{split}"
         num, self.image_size, _, self.num_channels = meta["shape"]
         self._pixels = np.memmap(folder / "pixels.bin", dtype=np.uint8, mode="r", shape=tuple(meta["shape"]))
-        self._index = _index(np.load(folder / "hashes.npy"), split)
+        self._index = rows_of(np.load(folder / "hashes.npy"), split, "images")
         assert num >= len(self._index)
 
     def __len__(self) -> int:
@@ -121,18 +104,3 @@ class PixelCorpus:
         """Several images, shape (n, side, side, channels)."""
         found: NDArray[np.uint8] = np.asarray(self._pixels[self._index[np.asarray(indices, dtype=np.int64)]])
         return found
-
-
-def _index(hashes: NDArray[np.uint64], split: str) -> NDArray[np.int64]:
-    """Numbers of the images of a split, in the order of the data."""
-    if split == "all":
-        return np.arange(len(hashes))
-    wanted = min(max(_MIN_VALID, round(_VALID_RATE * len(hashes))), int(MAX_VALID_RATE * len(hashes)))
-    border = np.sort(hashes)[max(wanted, 1) - 1]
-    held = hashes <= border
-    if held.all():
-        raise DataError(
-            f"The data is {len(hashes)} image(s) of one content, so none can be held out; give more, or held-out "
-            "images as --valid."
-        )
-    return np.flatnonzero(held if split == "valid" else ~held)

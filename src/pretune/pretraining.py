@@ -89,18 +89,18 @@ def pretrain(
         modality: What the data is; its options shape the tokenizer and the length of examples.
         from_: A run, model directory or Hub name whose encoder to continue from (domain-adaptive pre-training).
         size: Size preset for training from scratch (tiny, mini, small, medium, base); not given: mini.
-        family: Architecture for training from scratch (modernbert, bert; vit, convnext, resnet); not given:
-            modernbert (bert for the objective of that name) or vit.
+        family: Architecture for training from scratch (modernbert, bert; vit, convnext, resnet; wav2vec2-bert,
+            wav2vec2, hubert); not given: modernbert (bert for the objective of that name), vit or wav2vec2-bert.
         init: Word embeddings from scratch: ``cooccurrence`` (factorised counts of the corpus, which pre-training leaves
             as they are; this if not given) or ``random`` (learnt with the rest).
         budget: When to stop: 20m, 2h, 2e8tok, 1e6images, 3epochs, 5000steps.
         valid: Unlabelled held-out data; not given: 1 % of the documents of `data`.
         probe: Labelled data whose labels are only used to say, at each validation, how often an example's nearest
-            neighbours have its label (images).
+            neighbours have its label (images, sound).
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
         batch_size: Examples in an optimiser step; not given: 16, for images 128.
         lr: Peak learning rate; not given: 0.4 / width from scratch for text and `mae`, 0.1 to 0.2 / width for other
-            image objectives; a tenth of that with `from_`.
+            objectives on images and sound; a tenth of that with `from_`.
         seed: Of the weights, the data order and the noise.
         overwrite: Replace an earlier run in `out`; an interrupted one with the same options goes on all the same.
         cache: Folder for processed data; not given: $PRETUNE_CACHE or ~/.cache/pretune.
@@ -147,6 +147,7 @@ def pretrain(
         cooccurrence.initialise(method.export(), corpus, seed=seed)
     rate = lr or method.default_lr(scratch=from_ is None)
     batch = batch_size or method.batch_size
+    method.learn(corpus, seed=seed)
     examples = method.examples(corpus, seed=seed)
     floor = method.floor(held_out)
     size_of = f"{len(corpus):,} {method.counted} in {len(examples):,} examples"
@@ -161,7 +162,7 @@ def pretrain(
         seed=seed,
         state=state,
         strategies=(),
-        lengths=None,
+        lengths=method.lengths(examples),
         primary=None,
         min_steps=1,
         validate=HeldOut(method, held_out, seed, labelled),
@@ -319,6 +320,7 @@ def export(run: RunDirectory, method: Objective, source: Modality, facts: dict[s
         with encoder.quiet():
             model.save_pretrained(folder)
         source.save(folder)
+        method.save(folder)
         card = model_card(facts, folder=run.model, auto=auto, processor=source.loader, title=run.path.name)
         (folder / "README.md").write_text(card, encoding="utf-8")
 

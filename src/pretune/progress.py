@@ -85,7 +85,7 @@ class Console:
         self.task = self.bar.add_task("", total=1, health="")
         self.smooth: dict[str, float] = {}
         self.rate = 0.0
-        self.last = (time.monotonic(), 0)
+        self.last: tuple[float, float] = (time.monotonic(), 0.0)
 
     def __enter__(self) -> Self:
         self.bar.start()

@@ -3,17 +3,8 @@
 from __future__ import annotations
 
 __all__ = [
-    "FORMATS",
-    "MEDIA",
-    "Line",
-    "RowError",
-    "RowStream",
-    "Table",
-    "endings",
-    "file_table",
-    "format_of",
-    "lines",
-    "open_binary",
+    *("FORMATS", "MEDIA", "Line", "RowError", "RowStream", "Table"),
+    *("endings", "file_table", "format_of", "lines", "open_binary"),
 ]
 
 import csv
@@ -27,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias, cast
 
+from pretune import audio_reading, image_reading
 from pretune.class_names import class_names, with_names
 from pretune.errors import DataError
-from pretune.image_reading import EXTENSIONS
 
 FORMATS = {
     ".txt": "text",
@@ -47,9 +38,14 @@ FORMATS = {
 """Endings of files of text and tables, and the format of each; all but parquet may also end in ``.gz``."""
 
 TABLES = ("csv", "tsv", "jsonl", "json", "parquet")
-MEDIA: Mapping[str, Sequence[str]] = {"text": ("text", "conll", *TABLES), "image": ("image", "array", *TABLES)}
+MEDIA: Mapping[str, Sequence[str]] = {
+    "text": ("text", "conll", *TABLES),
+    "image": ("image", "array", *TABLES),
+    "audio": ("audio", *TABLES),
+}
 """What a source may hold, and the formats of its files."""
 
+_EXTENSIONS = {"image": image_reading.EXTENSIONS, "audio": audio_reading.EXTENSIONS}
 _ARRAYS = re.compile(r"(\.np[yz]|[-.]idx\d?(-u?byte)?|\.idx)$")
 
 _NO_LABELS = (
@@ -108,8 +104,9 @@ def format_of(path: Path) -> str | None:
     """The format of a file by its ending, apart from ``.gz``; None when no medium has it."""
     name = path.name.lower()
     plain = name.removesuffix(".gz")
-    if plain.endswith(EXTENSIONS):
-        return "image" if plain == name else None
+    for medium, known in _EXTENSIONS.items():
+        if plain.endswith(known):
+            return medium if plain == name else None
     if _ARRAYS.search(plain):
         return "array" if plain == name or "idx" in plain else None
     found = FORMATS.get(Path(plain).suffix)
@@ -119,8 +116,9 @@ def format_of(path: Path) -> str | None:
 def endings(medium: str | None = None) -> str:
     """The endings of the files of a medium (None: of text), for messages."""
     listed = ", ".join(e for e, f in FORMATS.items() if f in MEDIA[medium or "text"])
-    if medium == "image":
-        return f"{', '.join(EXTENSIONS)}, .npy, .npz, idx3-ubyte, {listed}"
+    if medium in _EXTENSIONS:
+        arrays = ", .npy, .npz, idx3-ubyte" if "array" in MEDIA[medium] else ""
+        return f"{', '.join(_EXTENSIONS[medium])}{arrays}, {listed}"
     return f"{listed} (or these with .gz)"
 
 

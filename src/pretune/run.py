@@ -20,7 +20,7 @@ from pretune.evaluation import evaluate as score
 from pretune.explainers.base import Explainer
 from pretune.explaining import Explanation, explain_records, write_page
 from pretune.finetuning import finetune, labelled
-from pretune.heat_map import HeatMap, write_picture
+from pretune.heat_map import write_picture
 from pretune.limits import check_numbers
 from pretune.modalities.base import truncated
 from pretune.predicting import load
@@ -80,15 +80,15 @@ def explain(
     num_random: int = 20,
     seed: int = 0,
 ) -> list[Explanation]:
-    """Shows which words, or pixels, decided, with faithfulness beside random explanations.
+    """Shows which words, pixels, or seconds and frequencies, decided, with faithfulness beside random explanations.
 
     Args:
         run: A run directory of `finetune`.
-        data: A list of texts, pictures or records, or a file of them; on the command line a text itself, or a file.
+        data: A list of texts, pictures, recordings or records, or a file of them; on the command line also a text.
         explainer: How to attribute; `pretune list` names them.
         of: The class, or the number of the entity, to explain instead of the prediction.
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
-        num_random: Random orders of the words or patches that the explanation is compared with; 0 leaves that out.
+        num_random: Random orders of the same pieces that the explanation is compared with; 0 leaves that out.
         seed: Of the random orders.
     """
     return explain_records(
@@ -186,17 +186,17 @@ def explain_command(
     seed: int = 0,
     out: str | None = None,
 ) -> int:
-    """Shows which words, or pixels, decided, with faithfulness beside random explanations.
+    """Shows which words, pixels, or seconds and frequencies, decided, with faithfulness beside random explanations.
 
     Args:
         run: A run directory of `pretune finetune`.
-        data: A text, a picture, a file or folder of records, or - for standard input.
+        data: A text, a picture, a recording, a file or folder of records, or - for standard input.
         explainer: How to attribute.
         of: The class, or the number of the entity, to explain instead of the prediction.
         columns: Column of each role, where the usual names do not fit.
-        num_random: Random orders of the words or patches that the explanation is compared with; 0 leaves that out.
+        num_random: Random orders of the same pieces that the explanation is compared with; 0 leaves that out.
         seed: Of the random orders.
-        out: A .html page, a .json file or (of pictures) a .png to write as well.
+        out: A .html page, a .json file or (of pictures and sound) a .png to write as well.
     """
     if out is not None and Path(out).suffix not in (".html", ".json", ".png"):
         raise ConfigError(f'--out ends with .html, .json or .png; found "{out}".')
@@ -215,9 +215,11 @@ def _write_explanations(found: list[Explanation], file: Path) -> None:
     elif file.suffix == ".html":
         write_page(found, file)
     else:
-        pictures = [e for e in found if isinstance(e, HeatMap)]
+        pictures = [e for e in found if e.drawn]
         if not pictures:
-            raise ConfigError(f'Only explanations of pictures can be a .png, as "{file}"; use .html or .json.')
+            raise ConfigError(
+                f'Only explanations of pictures and sound can be a .png, as "{file}"; use .html or .json.'
+            )
         write_picture(pictures, file)
     say(f"wrote {file}")
 

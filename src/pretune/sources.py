@@ -12,6 +12,7 @@ import sys
 import urllib.request
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
@@ -20,10 +21,11 @@ import datasets
 import numpy as np
 
 from pretune.errors import DataError, did_you_mean, similar
-from pretune.image_sources import image_tables
+from pretune.media_sources import media_tables
 from pretune.memory_rows import dataset_table, frame_rows, list_rows
 from pretune.readers import (
     MEDIA,
+    TABLES,
     RowStream,
     Table,
     decoded,
@@ -34,6 +36,7 @@ from pretune.readers import (
     lines,
     text_rows,
 )
+from pretune.split_column import of_split
 
 Source: TypeAlias = Any
 """A path, ``folder:split``, ``hub-name[:config]:split``, ``-``, a DataFrame, a list, arrays or a ``Dataset``."""
@@ -63,7 +66,7 @@ class Local:
         root: The file or folder that was named.
         files: Those that will be read, sorted.
         ignored: Files below `root` of other formats.
-        split: Of the arrays of an .npz file.
+        split: Of the arrays of an .npz file, or the rows of a table with a column ``split``.
     """
 
     root: Path
@@ -103,8 +106,8 @@ def locate(source: str | Path, medium: str | None = None) -> Local | Hub | datas
         medium: What its files should hold, of `MEDIA`; None takes the files of every medium.
 
     ``folder:split`` takes one split of a folder that has several (``train.csv`` and ``test.csv``, or
-    folders of these names); ``folder:all`` takes all files. Hub names are ``name``, ``name:split`` and
-    ``name:config:split``.
+    folders of these names), ``file:split`` the rows whose column ``split`` says so; ``folder:all`` takes all files.
+    Hub names are ``name``, ``name:split`` and ``name:config:split``.
 
     Raises:
         DataError: Nothing of that name, nothing in it that can be read, or several splits and none chosen.
@@ -147,7 +150,7 @@ def _is_path(text: str) -> bool:
 
 
 def _file(path: Path, split: str | None, medium: str | None) -> Local:
-    if split and path.suffix.lower() != ".npz":
+    if split and path.suffix.lower() != ".npz" and format_of(path) not in TABLES:
         raise DataError(f'"{path}" is one file and has no split "{split}"; leave ":{split}" out.')
     if not _fits(path, medium):
         raise DataError(f'Cannot read "{path}": expected a file that ends in {endings(medium)}; convert or rename it.')
@@ -206,7 +209,7 @@ def _single_folder(path: Path, files: Sequence[Path]) -> Path:
         inside = path / tops.pop()
         if tops or not inside.is_dir() or inside.name.lower() in _SPLITS:
             return path
-        if any(f.parent == inside and format_of(f) == "image" for f in files):
+        if any(f.parent == inside and format_of(f) in ("image", "audio") for f in files):
             return path  # the only class
         path = inside
 
@@ -275,7 +278,12 @@ def _first_line(error: BaseException) -> str:
 
 
 def tables(
-    source: Source, *, labelled: bool = False, conll: bool = False, medium: str | None = "text"
+    source: Source,
+    *,
+    labelled: bool = False,
+    tabled: bool = False,
+    conll: bool = False,
+    medium: str | None = "text",
 ) -> Iterator[Table]:
     """The tables of any source, in order.
 
@@ -283,6 +291,7 @@ def tables(
         source: See `Source`.
         medium: What its files hold, of `MEDIA`.
         labelled: Labels are wanted: in sub-folders of ``.txt``, a file is a row and its folder the label.
+        tabled: Something is wanted that only a table has: tables beside images or recordings are read.
         conll: Token tags are wanted: ``.txt`` files are CoNLL columns.
 
     Raises:
@@ -291,7 +300,7 @@ def tables(
     if isinstance(source, str) and source == STDIN:
         yield _stdin_table(medium)
     elif isinstance(source, str | Path):
-        yield from _located_tables(locate(source, medium), labelled, conll, medium)
+        yield from _located_tables(locate(source, medium), labelled, tabled, conll, medium)
     elif isinstance(source, Layout):
         yield from source.made
     elif isinstance(source, datasets.Dataset):
@@ -299,7 +308,8 @@ def tables(
     elif isinstance(source, list | tuple):
         yield Table("the list", None, lambda _: list_rows(source, medium))
     elif isinstance(source, np.ndarray):
-        yield Table("the array", ["image"], lambda _: ((n, {"image": x}) for n, x in enumerate(source, 1)))
+        role = "audio" if medium == "audio" else "image"
+        yield Table("the array", [role], lambda _: ((n, {role: x}) for n, x in enumerate(source, 1)))
     elif isinstance(source, dict) and source and all(isinstance(v, np.ndarray | list) for v in source.values()):
         yield Table("the arrays", list(source), lambda needed: frame_rows(_Arrays(source), needed))
     elif hasattr(source, "columns") and hasattr(source, "itertuples"):
@@ -325,18 +335,26 @@ class _Arrays(dict[str, Any]):
 
 
 def _located_tables(
-    found: Local | Hub | datasets.Dataset, labelled: bool, conll: bool, medium: str | None
+    found: Local | Hub | datasets.Dataset, labelled: bool, tabled: bool, conll: bool, medium: str | None
 ) -> Iterator[Table]:
     if isinstance(found, Hub):
         yield dataset_table(load_hub(found), found.name)
     elif isinstance(found, datasets.Dataset):
         yield dataset_table(found, "the saved data set")
-    elif medium == "image":
-        yield from image_tables(found.root, found.files, labelled=labelled, split=found.split)
+    elif medium in ("image", "audio"):
+        read = partial(media_tables, found.root, found.files, medium=medium, split=found.split, ignored=found.ignored)
+        yield from _of_split(read(labelled=labelled, tabled=tabled), found)
     elif labelled and found.classes:
         yield from (_class_table(file, found.root) for file in found.files)
     else:
-        yield from (file_table(file, conll=conll) for file in found.files)
+        yield from _of_split((file_table(file, conll=conll) for file in found.files), found)
+
+
+def _of_split(every: Iterable[Table], found: Local) -> Iterator[Table]:
+    """The tables, or of each the rows of the split that was named."""
+    for table in every:
+        rows = found.split and format_of(Path(table.file)) in TABLES
+        yield of_split(table, found.split or "", lambda name: _SPLITS.get(name.lower(), name)) if rows else table
 
 
 def _class_table(path: Path, root: Path) -> Table:
@@ -352,7 +370,7 @@ def _class_rows(path: Path, label: str) -> RowStream:
 
 
 def _stdin_table(medium: str | None) -> Table:
-    """JSON objects when the first line with text begins with ``{``, else a text (or the path of an image) a line."""
+    """JSON objects when the first line with text begins with ``{``, else a text, or the path of a file, a line."""
     stream = decoded("stdin", sys.stdin.buffer)
     head = []
     for line in stream:
@@ -362,5 +380,5 @@ def _stdin_table(medium: str | None) -> Table:
     every = itertools.chain(head, stream)
     if head and head[-1].text.lstrip().startswith("{"):
         return Table("stdin", None, lambda _: json_rows("stdin", every), "line")
-    role = "image" if medium == "image" else "text"
+    role = medium or "text"
     return Table("stdin", [role], lambda _: text_rows(every, role), "line")

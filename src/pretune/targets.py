@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["class_target", "entity_targets", "value_target"]
+__all__ = ["class_target", "entity_targets", "value_target", "word_targets"]
 
 from collections.abc import Mapping
 from typing import Any
@@ -64,3 +64,19 @@ def entity_targets(prediction: Prediction, of: Any) -> list[Target]:
             raise ConfigError(f"There are {len(prediction['tags'])} words, found the span {of!r}.")
         spans = [given]
     return [Target(s["label"], (s["label"], s["start"], s["end"]), (s["start"], s["end"])) for s in spans]
+
+
+def word_targets(prediction: Prediction, of: Any) -> list[Target]:
+    """Every word of a transcript, or the one numbered `of`.
+
+    Raises:
+        ConfigError: There is no such word.
+    """
+    words = prediction["words"]
+    chosen = range(len(words))
+    if of is not None:
+        number = _index(of, len(words))
+        if number is None:
+            raise ConfigError(f"There is no word {of!r}: {len(words)} were heard, counted from 0.")
+        chosen = range(number, number + 1)
+    return [Target(words[i]["word"], words[i], (i, i + 1)) for i in chosen]

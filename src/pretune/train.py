@@ -47,14 +47,14 @@ class FitResult:
 
     Attributes:
         steps: Optimiser steps.
-        tokens: Input elements seen (tokens, images, samples).
+        tokens: Input seen (tokens, images, or seconds of sound).
         seconds: Wall time, over all resumptions.
         best: Best validation metrics (the weights that are kept), or the last ones when nothing chooses.
         forecast: What calibration promised.
     """
 
     steps: int
-    tokens: int
+    tokens: float
     seconds: float
     best: dict[str, float] = field(default_factory=dict)
     forecast: dict[str, float] = field(default_factory=dict)

@@ -7,7 +7,7 @@ import transformers
 
 from pretune import registry
 
-KINDS = {"tokens": "input_ids", "pixels": "pixel_values", "waveform": "input_values"}
+KINDS = {"tokens": "input_ids", "pixels": "pixel_values", "waveform": "input_features"}
 MODALITIES, EXPLAINERS = registry.names("modality"), registry.names("explainer")
 
 

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from pretune import mel
 from pretune.errors import ConfigError, ModelError
 from pretune.explainers.base import Explainer
 from pretune.features import model_inputs
 from pretune.modalities.base import Batch
 from pretune.perturbing import expanded, grid_of
+from pretune.sound_plane import plane_of
 from pretune.tasks.base import Task
 
 
@@ -34,11 +36,14 @@ class Attention(Explainer):
         self.residual_rate = residual_rate
 
     def scores(self, task: Task, batch: Batch, *, of: Any = None) -> Tensor:
-        """Share of each token, shape (tokens,), or pixel, (height, width), in what the target is read from, at least 0.
+        """Share in what the target is read from, at least 0: (tokens,), (height, width) of pixels, (rows, 80) of sound.
 
-        Shares of tokens sum to 1; of pixels to what the patches have of it.
+        Shares of tokens and sound sum to 1; of pixels to what the patches have of it. Those of sound are of frames, the
+        same for all frequencies, and do not follow what convolutions carry from frame to frame.
         """
         flow = self._rollout(task, batch, of)
+        if task.modality.kind == "waveform":
+            return _on_sound(task, batch, flow)
         return flow if task.modality.kind == "tokens" else _on_pixels(task, batch, flow)
 
     def _rollout(self, task: Task, batch: Batch, of: Any) -> Tensor:
@@ -67,7 +72,10 @@ class Attention(Explainer):
             assert leaf.grad is not None
             share = leaf.grad[0].abs().sum(-1)
             return share / share.sum()
-        if getattr(task.model.config, "classifier_pooling", "cls") == "mean":
+        pooling = (
+            "mean" if task.modality.kind == "waveform" else getattr(task.model.config, "classifier_pooling", "cls")
+        )
+        if pooling == "mean":
             return torch.full((num_tokens,), 1 / num_tokens, device=logits.device)
         return torch.eye(num_tokens, device=logits.device)[0]
 
@@ -80,6 +88,15 @@ def _on_pixels(task: Task, batch: Batch, flow: Tensor) -> Tensor:
         raise ModelError(f"A {task.model.config.model_type} model has no token for each patch; use another explainer.")
     grid = flow[len(flow) - rows * columns :].reshape(rows, columns) / side**2
     return grid.repeat_interleave(side, 0).repeat_interleave(side, 1)[:height, :width]
+
+
+def _on_sound(task: Task, batch: Batch, flow: Tensor) -> Tensor:
+    """Shares of frames, spread over the rows nearest to each and over all mel bins."""
+    plane = plane_of(task, batch)
+    centres = (torch.arange(plane.rows, device=flow.device) + 0.5) / plane.rows
+    frame = (centres * len(flow)).long()
+    sizes = torch.bincount(frame, minlength=len(flow)).clamp(min=1)
+    return (flow / sizes)[frame][:, None].expand(-1, mel.BINS) / mel.BINS
 
 
 @contextlib.contextmanager

@@ -14,9 +14,9 @@ from pretune.tasks.base import Task
 
 
 class Explainer(Method):
-    """Scores every input element (token, patch, frame) by its share in the target."""
+    """Scores every input element (token, pixel, mel bin) by its share in the target."""
 
-    accepts: ClassVar[frozenset[str]] = frozenset({"tokens", "pixels"})
+    accepts: ClassVar[frozenset[str]] = frozenset({"tokens", "pixels", "waveform"})
     """Modality kinds it works for."""
 
     def scores(self, task: Task, batch: Batch, *, of: Any = None) -> Tensor:
@@ -28,6 +28,7 @@ class Explainer(Method):
             of: What `Task.target` takes: a class index, an entity span ...; None is the predicted one.
 
         Returns:
-            Shape (elements,) for tokens and frames, (height, width) for pixels; sign: positive supports the target.
+            Shape (tokens,) for text, (height, width) for pixels, (rows of 10 ms, 80 mel bins) for sound, whether the
+            model reads spectra or waveforms (`pretune.sound_plane`); sign: positive supports the target.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Occlusion: how far the target falls when a word or a square of pixels is hidden (Zeiler & Fergus 2014)."""
+"""Occlusion: how far the target falls when a word, a square of pixels or a sound is hidden (Zeiler & Fergus 2014)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from torch import Tensor
 from pretune.errors import ConfigError
 from pretune.explainers.base import Explainer
 from pretune.modalities.base import Batch
-from pretune.perturbing import MAX_TOKENS, expanded, grid_of, hidden_id, per_pass, word_groups
+from pretune.perturbing import MAX_TOKENS, expanded, grid_of, hidden_id, per_pass, variant_logits, word_groups
+from pretune.sound_plane import plane_of
 from pretune.tasks.base import Task
 
 
@@ -22,10 +23,11 @@ class Occlusion(Explainer):
     """One pass a word: its score is the target of the record minus that without the word (the mask in its place).
 
     Over pictures a square moves in steps of half its side; a pixel's score is the mean over the squares that held it.
+    Of sound each cell of time and frequency is hidden, and its parts share its score.
 
     Args:
-        window: Side of the square, in patches of the model.
-        max_tokens: Most tokens (of pictures: patches) in one pass of the model, which bounds memory.
+        window: Side of the square over pictures, in patches of the model.
+        max_tokens: Most tokens (of pictures patches, of sound frames) in one pass of the model, which bounds memory.
     """
 
     def __init__(self, *, window: int = 2, max_tokens: int = MAX_TOKENS) -> None:
@@ -35,9 +37,11 @@ class Occlusion(Explainer):
         self.max_tokens = max_tokens
 
     def scores(self, task: Task, batch: Batch, *, of: Any = None) -> Tensor:
-        """Signed effect of each token (those of a word share it), shape (tokens,), or pixel, (height, width)."""
+        """Signed effect: (tokens,), those of a word share it; of pixels (height, width); of sound (rows, 80)."""
         if task.modality.kind == "pixels":
             return self._of_pixels(task, batch, of)
+        if task.modality.kind == "waveform":
+            return self._of_sound(task, batch, of)
         ids = batch["input_ids"].to(task.device)
         special = set(task.modality.hf.all_special_ids)  # type: ignore[attr-defined]
         words = word_groups(batch, special).to(task.device)
@@ -76,3 +80,17 @@ class Occlusion(Explainer):
                 perturbations_per_eval=per_pass(task, batch, self.max_tokens),
             )[0, 0]
         return effects.float() / side**2
+
+    def _of_sound(self, task: Task, batch: Batch, of: Any) -> Tensor:
+        plane = plane_of(task, batch)
+        cells = plane.cells
+
+        def falls(chosen: Tensor) -> Tensor:
+            variants = torch.cat((batch[task.modality.main_input].to(task.device), plane.without(chosen)))
+            found = task.target(variant_logits(task, batch, variants, self.max_tokens), batch, of=of)
+            return found[0] - found[1:]
+
+        parts = torch.arange(plane.num_cells).split(per_pass(task, batch, self.max_tokens))
+        effects = torch.cat([falls(part[:, None, None] == cells) for part in parts])
+        sizes = torch.bincount(cells.flatten())
+        return (effects / sizes.to(effects))[cells]

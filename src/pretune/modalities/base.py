@@ -37,8 +37,14 @@ class Modality(Method):
     inputs: ClassVar[Mapping[str, Sequence[str]]]
     """Input roles and the usual column names of each, best first; the first role is required, others optional."""
 
-    main_input: ClassVar[str]
-    """The batch key that holds the input: ``input_ids``, ``pixel_values`` or ``input_values``."""
+    main_input: str
+    """The batch key that holds the input: ``input_ids``, ``pixel_values``, ``input_values`` or ``input_features``."""
+
+    groups: Sequence[str] = ()
+    """Usual names of a column whose values must not be in both training and validation (speakers)."""
+
+    tuning: ClassVar[Mapping[str, Any]] = {}
+    """What the config of a model has when it is built or loaded for a task."""
 
     learnt: ClassVar[Sequence[str]] = ()
     """Options that shape only what `learn` makes: with a checkpoint they have no effect."""
@@ -56,13 +62,16 @@ class Modality(Method):
     """Families that `config` takes."""
 
     counted: ClassVar[str] = "tokens"
-    """What budgets and rates count: ``tokens``, ``images`` or ``samples``."""
+    """What budgets and rates count: ``tokens``, ``images`` or ``seconds of sound``; the length of a corpus is in it."""
 
     family: ClassVar[str]
     """The architecture family from scratch when none is named."""
 
     loader: ClassVar[str]
     """The transformers class that loads what `save` writes: ``AutoTokenizer`` or ``AutoImageProcessor``."""
+
+    limit: ClassVar[str] = "max_length"
+    """The option beyond which a record is cut."""
 
     columns: dict[str, str]
     """Columns that the user named for a role of unlabelled data; set before `learn` and `corpus`."""
@@ -123,8 +132,8 @@ class Modality(Method):
 
 def truncated(modality: Modality, total: int) -> str:
     """One line on the records that were cut; `total` of them were processed."""
-    limit = modality.options().get("max_length")
+    name, value = modality.limit, modality.options().get(modality.limit)
     return (
-        f"{modality.num_truncated:,} of {total:,} records are longer than max_length {limit} and were cut to it; "
-        "--modality.max_length raises it when training, up to what the model reads."
+        f"{modality.num_truncated:,} of {total:,} records are longer than {name} {value} and were cut to it; "
+        f"--modality.{name} raises it when training, up to what the model reads."
     )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 __all__ = ["Image"]
 
-import hashlib
 import os
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -25,6 +24,7 @@ from pretune.image_sampling import Sample, sample
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.pixel_corpus import PixelCorpus
 from pretune.progress import say
+from pretune.record_corpus import file_states
 
 _IN_MEMORY = 2**28
 """Bytes of processed images above which they go to a file that the system pages."""
@@ -204,7 +204,7 @@ class Image(Modality):
             split: ``train``, ``valid`` or ``all``.
             units: Not used.
         """
-        content = [data.fingerprint(source), self.columns, _state_of_files(self._pictures(source))]
+        content = [data.fingerprint(source), self.columns, file_states(self._pictures(source))]
         return pixel_corpus.open_or_build(
             lambda: self._pictures(source), squares=self.squares, cache=cache, key=str(content), split=split
         )
@@ -295,16 +295,6 @@ def _store(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     with tempfile.TemporaryFile(prefix="pretune-images-") as file:  # the map keeps it until it is collected
         os.truncate(file.fileno(), int(np.prod(shape)))
         return np.memmap(file, dtype=np.uint8, mode="r+", shape=shape)
-
-
-def _state_of_files(pictures: Iterable[image_reading.Picture]) -> str:
-    """A hash of names, sizes and times of the files that rows point to: their content is not in a table's own hash."""
-    digest = hashlib.blake2b(digest_size=12)
-    for value in pictures:
-        if isinstance(value, str):
-            state = Path(value).stat() if Path(value).exists() else None
-            digest.update(f"{value} {state and (state.st_size, state.st_mtime_ns)}\n".encode())
-    return digest.hexdigest()
 
 
 def _config(folder: str) -> Mapping[str, Any]:

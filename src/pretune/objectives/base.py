@@ -6,6 +6,7 @@ __all__ = ["Floor", "Objective", "require_kind"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -60,6 +61,9 @@ class Objective(Method, nn.Module):
     batch_size: int = 16
     """Examples in a step unless told otherwise."""
 
+    num_held_out: int = 256
+    """Held-out examples that a validation looks at."""
+
     counted: str = "tokens"
     """The modality's `Modality.counted`; set when it is set up for a run."""
 
@@ -91,6 +95,13 @@ class Objective(Method, nn.Module):
         from transformers import AutoModel
 
         return AutoModel
+
+    def learn(self, corpus: Corpus, *, seed: int) -> None:
+        """Learns from the training corpus what targets need (clusters of frames), before any step; repeatable."""
+
+    def lengths(self, examples: Sequence[Example]) -> Sequence[int] | None:
+        """Length of each example, for batches of similar length; None where all are equal."""
+        return None
 
     def examples(self, corpus: Corpus, *, seed: int) -> Sequence[Example]:
         """An indexable view of the corpus, one item an example; nothing is copied."""
@@ -129,6 +140,9 @@ class Objective(Method, nn.Module):
     def pictures(self, corpus: Corpus) -> dict[str, Image]:
         """Pictures of what was learnt, by file name; written to RUN/pictures at the end of pre-training."""
         return {}
+
+    def save(self, folder: Path) -> None:
+        """Writes what the model directory needs besides model and modality (the alphabet of transcripts)."""
 
     def export(self) -> PreTrainedModel:
         """The transformers model to save; `AutoModel.from_pretrained` must load its encoder."""

@@ -94,7 +94,7 @@ class Task(Objective):
 
         self.modality = modality
         auto_class = self.auto_class_for(modality.kind)
-        self.model, report = encoder.make(auto_class, source, **self.config_overrides())
+        self.model, report = encoder.make(auto_class, source, **(dict(modality.tuning) | self.config_overrides()))
         first_token.install(self.model)
         return report
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, f1_score
+from sklearn.metrics import accuracy_score, f1_score, recall_score
 from sklearn.preprocessing import MultiLabelBinarizer
 from torch import Tensor
 from torch.nn import functional as F
@@ -45,6 +45,7 @@ class Classification(Task):
         label_smoothing: Share of the target that is spread evenly over all classes.
         class_weights: ``balanced`` weighs each class by the inverse of its frequency (multi-label:
             positives by the ratio of negatives to positives); ``none`` weighs all records the same.
+        layer_weights: Sound: the head reads a learnt mean of the states of all layers (SUPERB, Yang et al. 2021).
     """
 
     accepts: ClassVar[frozenset[str]] = frozenset(_AUTO)
@@ -66,6 +67,7 @@ class Classification(Task):
         separator: str = ";",
         label_smoothing: float = 0.0,
         class_weights: Literal["none", "balanced"] = "none",
+        layer_weights: bool = False,
     ) -> None:
         super().__init__()
         if separator != ";" and not multi_label:
@@ -80,6 +82,7 @@ class Classification(Task):
         self.separator = separator
         self.label_smoothing = label_smoothing
         self.class_weights = class_weights
+        self.layer_weights = layer_weights
         self.labels: list[str] = []
         self._weights: Tensor | None = None
 
@@ -127,11 +130,21 @@ class Classification(Task):
             "id2label": dict(enumerate(self.labels)),
             "label2id": {name: i for i, name in enumerate(self.labels)},
             "problem_type": f"{'multi' if self.multi_label else 'single'}_label_classification",
+            **({"use_weighted_layer_sum": True} if self.layer_weights else {}),
         }
 
     def auto_class_for(self, kind: str) -> Any:
         """The sequence, image or audio classifier."""
         return _AUTO[kind]
+
+    def check(self, modality: Modality) -> None:
+        """Finds layer_weights where heads cannot have them.
+
+        Raises:
+            ConfigError: It was given and has no effect.
+        """
+        if self.layer_weights and modality.kind != "waveform":
+            raise ConfigError(f"task.layer_weights is for sound and has no effect on {modality.name}; leave it out.")
 
     def restore(self, model: PreTrainedModel, modality: Modality) -> None:
         """Takes label names and whether there may be several from the model's config."""
@@ -206,11 +219,16 @@ class Classification(Task):
         return (logits.abs() < BF16_MARGIN).any(-1) if self.multi_label else super().near_tie(logits)
 
     def metrics(self, predictions: Sequence[Prediction], labels: Sequence[Any]) -> dict[str, float]:
-        """``accuracy`` (multi-label: of the whole set) and ``macro_f1``; multi-label also ``micro_f1``."""
+        """``accuracy`` (multi-label: of the whole set) and ``macro_f1``; multi-label also ``micro_f1``.
+
+        Of sound, with one label a record, also ``uar``: unweighted average recall over the classes that occur.
+        """
         labels = [self.read_label({"label": label}, "label") for label in labels]
         if not self.multi_label:
             guess, truth = [p["label"] for p in predictions], labels
-            return {"accuracy": accuracy_score(truth, guess), "macro_f1": _f1(truth, guess, "macro")}
+            found = {"accuracy": accuracy_score(truth, guess), "macro_f1": _f1(truth, guess, "macro")}
+            heard = getattr(getattr(self, "modality", None), "kind", "") == "waveform"
+            return found | ({"uar": _recall(truth, guess)} if heard else {})
         names = sorted(set(self.labels).union(*labels))
         binary = MultiLabelBinarizer(classes=names)
         guess, truth = binary.fit_transform([p["labels"] for p in predictions]), binary.transform(labels)
@@ -256,6 +274,11 @@ def _numbers_first(name: str) -> tuple[int, int, str]:
 def _balanced(counts: NDArray[np.int64], num_records: int, multi_label: bool) -> Tensor:
     weights = (num_records - counts) / counts if multi_label else num_records / (len(counts) * counts)
     return torch.tensor(weights, dtype=torch.float32)
+
+
+def _recall(truth: Any, guess: Any) -> float:
+    present = sorted(set(truth))
+    return float(recall_score(truth, guess, labels=present, average="macro", zero_division=0.0))
 
 
 def _f1(truth: Any, guess: Any, average: str) -> float:

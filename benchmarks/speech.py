@@ -1,0 +1,198 @@
+"""Was own pre-training on sound worth it? Test scores of few labels after each objective and from scratch, paired.
+
+    python benchmarks/speech.py --data ../shared/data --budget 20m --seeds 3 --out runs/speech
+    python benchmarks/speech.py --data ../shared/data --sets ravdess_12 --objectives masked_audio,wav2vec2 ...
+
+Every objective pre-trains once for the same budget on one pool: the training recordings of all sets, without labels
+and without the speakers that are tested (an interrupted run goes on). Every cell (set, labels, seed, arm) then
+fine-tunes on the same labels for the same steps and is appended to OUT/TEST.jsonl when it is done; running again adds
+what is missing. `mfcc+svm` is a support vector machine on means and deviations of MFCCs and their changes. Speakers:
+fsdd and fsdd_strings learn from george, jackson and lucas, validate on nicolas and test on theo and yweweler;
+ravdess_12 has its own speaker-disjoint split; barista_speech does not name speakers. Prints Markdown. Choose options
+with ``--test valid``, never on the test set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from sklearn.metrics import accuracy_score, recall_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+import pretune
+from images import sample
+from pretune import audio_reading
+from pretune.checkpoint import RunDirectory
+from pretune.mfcc import mfcc_statistics
+from quality import append, rows, shown
+
+SPEAKERS = {"train": ("george", "jackson", "lucas"), "valid": ("nicolas",), "test": ("theo", "yweweler")}
+SETS: dict[str, dict[str, Any]] = {
+    "fsdd": {"label": "label", "labels": (50, 200), "score": "accuracy"},
+    "ravdess_12": {"label": "label", "labels": (64, 480), "score": "uar"},
+    "barista_speech": {"label": "coffeeDrink", "labels": (100, 440), "score": "accuracy"},
+    "fsdd_strings": {"label": "text", "labels": (50, 300), "score": "wer"},
+}
+RATE = 16_000
+
+
+def records(data: Path, name: str, part: str) -> list[dict[str, Any]]:
+    """Paths with labels; of fsdd, training recordings of some speakers and every recording of others."""
+    table = pd.read_csv(data / name / "manifest.csv")
+    if name.startswith("fsdd"):
+        kept = table.speaker.isin(SPEAKERS[part])
+        table = table[kept & (table.split == "train") if part == "train" else kept]
+    else:
+        table = table[table.split == part]
+    role = "text" if name == "fsdd_strings" else "label"
+    paths = [str(data / name / p) for p in table.path]
+    return [{"audio": p, role: str(v)} for p, v in zip(paths, table[SETS[name]["label"]], strict=True)]
+
+
+def few(found: list[dict[str, Any]], number: int, seed: int) -> list[dict[str, Any]]:
+    """As many of every class as the number allows; of transcripts, any."""
+    if "label" in found[0]:
+        return sample(found, number, seed)
+    order = np.random.default_rng(seed).permutation(len(found))
+    return [found[i] for i in order[:number]]
+
+
+def pretrained(options: argparse.Namespace, objective: str) -> dict[str, Any]:
+    """Pre-trains, or goes on with or finds an earlier run; its folder and last held-out values."""
+    folder = options.out / objective
+    if not (folder / "lineage.json").exists():
+        own = (o.split(".", 1)[1].split("=", 1) for o in options.option if o.startswith(f"{objective}."))
+        spec = {"name": objective} | {k: yaml.safe_load(v) for k, v in own}
+        pool = [{"audio": r["audio"]} for name in SETS for r in records(options.data, name, "train")]
+        pretune.pretrain(
+            pool, out=str(folder), objective=spec, modality="audio", budget=options.budget, size=options.size,
+            family=options.family, seed=0, checkpoint_every="2m", lr=options.pre_lr,
+        )  # fmt: skip
+    valid = [r for r in RunDirectory(folder).metrics() if any(k.startswith("valid_") for k in r)]
+    facts = json.loads((folder / "lineage.json").read_text())
+    return {"folder": str(folder), "floor": facts["floor"], "sound": facts["tokens"], **valid[-1]}
+
+
+def support_vectors(train: list[dict[str, Any]], test: list[dict[str, Any]]) -> dict[str, float]:
+    """The classical baseline."""
+
+    def statistics(found: list[dict[str, Any]]) -> np.ndarray:
+        return np.stack([mfcc_statistics(audio_reading.samples(r["audio"], RATE), RATE) for r in found])
+
+    model = make_pipeline(StandardScaler(), SVC(C=10.0)).fit(statistics(train), [r["label"] for r in train])
+    guess, truth = model.predict(statistics(test)), [r["label"] for r in test]
+    return {
+        "accuracy": accuracy_score(truth, guess),
+        "uar": recall_score(truth, guess, labels=sorted(set(truth)), average="macro", zero_division=0.0),
+    }
+
+
+def tuned(
+    options: argparse.Namespace, name: str, source: str, train: list[dict[str, Any]], test: Any, *, scratch: bool,
+    seed: int,
+) -> dict[str, float]:  # fmt: skip
+    """Test scores of fine-tuning from a run, or from scratch with that run's architecture."""
+    folder = tempfile.mkdtemp(prefix="pretune-speech-")
+    steps = int(np.clip(options.epochs * len(train) / 16, options.steps, 3000))
+    task: dict[str, Any] = {"name": "ctc" if name == "fsdd_strings" else "classification"}
+    result = pretune.finetune(
+        train, out=f"{folder}/run", from_=source, scratch=scratch, task=task, test=test, strategy=options.strategy,
+        valid_rate=0.0, budget=f"{steps}steps", batch_size=16, seed=seed, lr=options.lr, checkpoint_every="1h",
+        modality={"name": "audio", "augmentation": options.augmentation},
+    )  # fmt: skip
+    shutil.rmtree(folder)
+    scores = {k.removeprefix("test_"): v for k, v in result.metrics.items() if k.startswith("test_")}
+    return scores | {"steps": steps, "seconds": result.fitted.seconds if result.fitted else 0.0}
+
+
+def table(done: list[dict[str, Any]], arms: list[str]) -> str:
+    """A row a set, number of labels and arm, with the gain over scratch, paired by seed."""
+    lines = ["| set | labels | arm | score | value | gain over scratch |", "|---|---|---|---|---|---|"]
+    cells = {(d["set"], d["labels"], d["arm"], d["seed"]): d for d in done}
+    for name, number in sorted({(d["set"], d["labels"]) for d in done}):
+        score = SETS[name]["score"]
+        for arm in arms:
+            seeds = [s for n, k, a, s in cells if (n, k, a) == (name, number, arm)]
+            values = [cells[name, number, arm, s][score] for s in seeds]
+            both = [s for s in seeds if (name, number, "scratch", s) in cells]
+            gains = [cells[name, number, arm, s][score] - cells[name, number, "scratch", s][score] for s in both]
+            if values:
+                gain = shown(gains) if arm != "scratch" else "-"
+                lines.append(f"| {name} | {number} | {arm} | {score} | {shown(values)} | {gain} |")
+    return "\n".join(lines)
+
+
+def losses(runs: dict[str, dict[str, Any]]) -> str:
+    """Held-out loss beside its reference value, and how many directions the vectors use."""
+    lines = ["| objective | hours heard | held-out loss | reference | effective rank |", "|---|---|---|---|---|"]
+    for name, run in runs.items():
+        reference = run["floor"] if run["floor"] is not None else run.get("valid_chance_loss")
+        value = "-" if reference is None else f"{reference:.3f}"
+        loss, rank = run["valid_loss"], run["valid_effective_rank"]
+        lines.append(f"| {name} | {run['sound'] / 3600:.1f} | {loss:.3f} | {value} | {rank:.1f} |")
+    return "\n".join(lines)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--objectives", default="masked_audio,wav2vec2,autoencoder,contrastive")
+    parser.add_argument("--option", action="append", default=[], help="OBJECTIVE.OPTION=VALUE")
+    parser.add_argument("--budget", default="20m", help="of each pre-training")
+    parser.add_argument("--size", default="mini")
+    parser.add_argument("--family", default="wav2vec2-bert")
+    parser.add_argument("--labels", help="N,N for all sets; not given: two for each")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=20, help="of fine-tuning, in batches of 16")
+    parser.add_argument("--steps", type=int, default=300, help="fewest of fine-tuning; at most 3,000")
+    parser.add_argument("--strategy", default="full")
+    parser.add_argument("--augmentation", default="light")
+    parser.add_argument("--lr", type=float, help="of fine-tuning")
+    parser.add_argument("--pre_lr", type=float, help="of pre-training")
+    parser.add_argument("--test", default="test", choices=["test", "valid"])
+    parser.add_argument("--out", type=Path, required=True)
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    options.out.mkdir(parents=True, exist_ok=True)
+    runs = {name: pretrained(options, name) for name in options.objectives.split(",")}
+    first = next(iter(runs.values()))["folder"]
+    file = options.out / f"{options.test}.jsonl"
+    done = rows(file) if file.exists() else []
+    have = {(d["set"], d["labels"], d["seed"], d["arm"]) for d in done}
+    arms = ["mfcc+svm", "scratch", *runs]
+    for name in options.sets.split(","):
+        train, test = (records(options.data, name, part) for part in ("train", options.test))
+        numbers = [int(n) for n in options.labels.split(",")] if options.labels else SETS[name]["labels"]
+        cells = [(n, s, a) for n in numbers for s in range(options.seeds) for a in arms]
+        for number, seed, arm in (c for c in cells if (name, *c) not in have):
+            if arm == "mfcc+svm" and name == "fsdd_strings":
+                continue
+            chosen = few(train, number, seed)
+            if arm == "mfcc+svm":
+                found = support_vectors(chosen, test)
+            else:
+                source = first if arm == "scratch" else runs[arm]["folder"]
+                found = tuned(options, name, source, chosen, test, scratch=arm == "scratch", seed=seed)
+            done.append({"set": name, "labels": number, "seed": seed, "arm": arm, **found})
+            append(file, done[-1])
+            print(done[-1], file=sys.stderr, flush=True)
+    print(table(done, arms), losses(runs), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Word and character error rates, from the edits of each recording."""
+
+from __future__ import annotations
+
+__all__ = ["Edits", "edits", "rates"]
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import jiwer
+import numpy as np
+from numpy.typing import NDArray
+
+Edits: TypeAlias = NDArray[np.int64]
+"""For each recording: edits and length in words, edits and length in characters; (recordings, 4)."""
+
+
+def edits(truth: Sequence[str], found: Sequence[str]) -> Edits:
+    """Least substitutions, deletions and insertions that turn each text into its truth.
+
+    Args:
+        truth: Texts that are not empty.
+        found: As many texts.
+    """
+    rows = []
+    for wanted, heard in zip(truth, found, strict=True):
+        words = jiwer.process_words(wanted, heard)
+        characters = jiwer.process_characters(wanted, heard)
+        rows.append([_edits(words), _length(words), _edits(characters), _length(characters)])
+    return np.array(rows, dtype=np.int64).reshape(-1, 4)
+
+
+def _edits(found: jiwer.WordOutput | jiwer.CharacterOutput) -> int:
+    return int(found.substitutions + found.deletions + found.insertions)
+
+
+def _length(found: jiwer.WordOutput | jiwer.CharacterOutput) -> int:
+    return int(found.substitutions + found.deletions + found.hits)
+
+
+def rates(rows: Edits) -> dict[str, float]:
+    """``char_accuracy``, ``wer``, ``cer`` and the share of recordings that are ``exact``."""
+    words, num_words, characters, num_characters = rows.sum(0).tolist()
+    cer = characters / max(1, num_characters)
+    wer = words / max(1, num_words)
+    return {"char_accuracy": 1 - cer, "wer": wer, "cer": cer, "exact": float((rows[:, 2] == 0).mean())}

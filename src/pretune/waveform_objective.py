@@ -1,0 +1,146 @@
+"""What the objectives on sound share: the encoder, its frames and pooled vector, masks of spans, reference values."""
+
+from __future__ import annotations
+
+__all__ = ["WaveformObjective", "frame_counts", "inside", "mean_of_frames", "most_frames", "span_mask"]
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from pretune import encoder, mel
+from pretune.modalities.base import Batch, Corpus, Example, Modality
+from pretune.objectives.base import Objective
+from pretune.wave_corpus import Pieces
+
+
+class WaveformObjective(Objective):
+    """Base of the objectives on sound; a subclass builds on `model` in `setup` and defines `forward`."""
+
+    accepts: ClassVar[frozenset[str]] = frozenset({"waveform"})
+    batch_size = 16
+    num_held_out = 64
+    width_times_lr = 0.2
+    betas = (0.9, 0.98)
+
+    model: PreTrainedModel
+    modality: Any
+
+    def setup(self, model: PreTrainedModel, modality: Modality) -> None:
+        """Takes the encoder; masks are ours alone."""
+        model.config.apply_spec_augment = True  # else transformers ignores the masks that we give
+        self.model, self.modality = model, modality
+        self.width = encoder.width(model.config)
+
+    def examples(self, corpus: Corpus, *, seed: int) -> Sequence[Example]:
+        """Recordings, long ones in equal parts."""
+        return Pieces(corpus, round(self.modality.piece_seconds * self.modality.rate))
+
+    def lengths(self, examples: Sequence[Example]) -> Sequence[int]:
+        """Frames of 20 ms of each example: batches hold pieces of similar length."""
+        pieces: Any = examples
+        return [1 + n * 50 // self.modality.rate for n in pieces.lengths]
+
+    def collate(self, examples: Sequence[Example], rng: np.random.Generator) -> Batch:
+        """What the encoder reads, and ``num_frames`` (batch,), those of each recording."""
+        batch = self.modality.pad(examples)
+        return batch | {"num_frames": frame_counts(self.model, batch)}
+
+    def encode(self, batch: Batch, mask: Tensor | None = None) -> Any:
+        """The encoder's output; frames where `mask` (batch, frames) is True are hidden from it."""
+        name = self.modality.main_input
+        if mask is None:  # without one, transformers hides frames of its own in training
+            mask = torch.zeros(len(batch[name]), most_frames(self.model, batch), dtype=torch.bool)
+            mask = mask.to(batch[name].device)
+        return self.model(**{name: batch[name]}, attention_mask=batch["attention_mask"], mask_time_indices=mask)
+
+    def pool(self, states: Tensor, batch: Batch) -> Tensor:
+        """Mean of a recording's frames, (batch, width), as classifiers pool."""
+        return mean_of_frames(states, batch["num_frames"])
+
+    def embeddings(self, examples: Sequence[Example]) -> Tensor:
+        """Mean states of the exported encoder for unchanged recordings, (examples, width), float32."""
+        found = []
+        for start in range(0, len(examples), 16):
+            batch = self.modality.pad(examples[start : start + 16])
+            batch = {k: v.to(self.model.device) for k, v in batch.items()}
+            states = self.encode(batch).last_hidden_state
+            found.append(mean_of_frames(states, frame_counts(self.model, batch)).float())
+        return torch.cat(found)
+
+    def log_mels(self, batch: Batch) -> Tensor:
+        """Normalised log-mel frames that lie on the encoder's frames, (batch, frames, 160), of a batch of `collate`."""
+        if self.modality.spectral:
+            features: Tensor = batch["input_features"]
+            return features
+        targets: Tensor = batch["mels"]
+        return targets
+
+    def with_mels(self, batch: Batch, examples: Sequence[Example]) -> Batch:
+        """The batch with ``mels``, where the encoder reads waveforms: the same frames as spectra."""
+        if self.modality.spectral:
+            return batch
+        waves, lengths = self.modality.stacked(examples)
+        windows = mel.num_frames(lengths)
+        mels = mel.stacked(mel.normalised(mel.log_mel(waves, self.modality.rate), windows), 2)
+        frames = int(batch["num_frames"].max())
+        short = frames - mels.shape[1]  # the convolutions' last frame needs fewer samples than a window
+        padded = torch.nn.functional.pad(mels, (0, 0, 0, short)) if short > 0 else mels[:, :frames]
+        return batch | {"mels": padded}
+
+    def export(self) -> PreTrainedModel:
+        """The encoder."""
+        return self.model
+
+
+def frame_counts(model: Any, batch: Batch) -> Tensor:
+    """Frames that an encoder makes of each recording of a batch of `Audio.pad`, (batch,)."""
+    if "input_features" in batch:
+        counts: Tensor = batch["attention_mask"].sum(1)
+        return counts
+    base = model.base_model
+    counts = base._get_feat_extract_output_lengths(batch["num_samples"])
+    return counts.long()
+
+
+def most_frames(model: Any, batch: Batch) -> int:
+    """Frames of the longest row, padding included."""
+    if "input_features" in batch:
+        return int(batch["input_features"].shape[1])
+    return int(model.base_model._get_feat_extract_output_lengths(torch.tensor(batch["input_values"].shape[1])))
+
+
+def inside(counts: Tensor, frames: int) -> Tensor:
+    """Which of `frames` frames belong to the recording, (batch, frames), bool."""
+    return torch.arange(frames, device=counts.device) < counts[:, None]
+
+
+def mean_of_frames(states: Tensor, counts: Tensor) -> Tensor:
+    """Mean over each recording's own frames, (batch, width), of states (batch, frames, width)."""
+    kept = inside(counts, states.shape[1])[..., None]
+    return (states * kept).sum(1) / counts[:, None]
+
+
+def span_mask(counts: Sequence[int], rng: np.random.Generator, *, rate: float, span: int) -> NDArray[np.bool_]:
+    """Frames to hide: spans at random places, (recordings, most frames); at least one frame is hidden and one seen.
+
+    Args:
+        counts: Frames of each recording.
+        rng: Draws everything.
+        rate: Share of the frames that is hidden, about: spans overlap as in wav2vec 2.0 (Baevski et al. 2020).
+        span: Frames in a span.
+    """
+    mask = np.zeros((len(counts), max(counts)), dtype=bool)
+    for row, count in zip(mask, counts, strict=True):
+        wide = min(span, max(1, count // 2))
+        number = max(1, int(-np.log(1 - rate) * count / wide + rng.random()))
+        for start in rng.integers(0, max(1, count - wide + 1), number):
+            row[start : start + wide] = True
+        if row[:count].all():
+            row[rng.integers(count)] = False
+    return mask
