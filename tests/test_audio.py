@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from transformers import AutoFeatureExtractor, pipeline
+from transformers import AutoFeatureExtractor, AutoModel, Wav2Vec2FeatureExtractor, WavLMConfig, pipeline
 
 import pretune
 from planted_sounds import RATE, TONES, classed, spoken, tone
@@ -173,7 +173,7 @@ def test_a_split_is_a_column_of_a_table(speakers, tmp_path):
         tuned(f"{speakers}:tets", tmp_path / "run")
     plain = speakers.with_name("plain.csv")
     plain.write_text("path,label\n0.wav,low\n")
-    with pytest.raises(DataError, match='has no split "train", since it has no column "split"'):
+    with pytest.raises(DataError, match='has no split "train", for it has no column "split"'):
         tuned(f"{plain}:train", tmp_path / "run")
 
 
@@ -212,3 +212,24 @@ def test_transcripts_equal_those_of_transformers(family, tmp_path):
     said = [theirs(r["audio"]["array"])["text"] for r in records]
     said = [" ".join(text.split()) for text in said]  # it keeps empty words
     assert rates(edits(said, mine))["cer"] < 0.02  # such a head has near ties, which rounding decides
+
+
+@pytest.mark.filterwarnings("ignore:Support for mismatched")  # inside of WavLM
+@pytest.mark.parametrize("objective", ["masked_audio", "wav2vec2", "contrastive"])
+def test_pre_training_continues_from_other_speech_models(objective, tmp_path):
+    config = WavLMConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, conv_dim=[8] * 7,
+        num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2,
+    )  # fmt: skip
+    AutoModel.from_config(config).save_pretrained(tmp_path / "wavlm")
+    Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(tmp_path / "wavlm")
+    spec = {"name": objective} | ({"num_clusters": 4} if objective == "masked_audio" else {})
+    run = pretune.pretrain(
+        [{"audio": r["audio"]} for r in classed(40)], out=str(tmp_path / "run"), from_=str(tmp_path / "wavlm"),
+        modality="audio", objective=spec, budget="2steps", batch_size=4, num_validations=1,
+    )  # fmt: skip
+    found = AutoModel.from_pretrained(run.path / "model")
+    assert found.config.model_type == "wavlm"
+    assert not AutoFeatureExtractor.from_pretrained(run.path / "model").do_normalize
+    assert np.isfinite(run.metrics["loss"])
+    assert (run.path / "pictures").is_dir() is (objective == "masked_audio")

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pretune import demo_digits, docstrings
+from pretune import demo_digits, demo_speech, docstrings
 from pretune.demo import TEXT, DemoResult, render_demo, verdict
 from pretune.docstrings import docstring_corpus, docstring_task, harvest
-from pretune.errors import DataError
+from pretune.errors import ConfigError, DataError
 from pretune.prose import key, paragraphs
 
 STARTS, ENDS = ("bra", "clo", "dri", "fle", "gru", "pla", "sto", "tra"), ("nd", "st", "mp", "ck", "nt")
@@ -213,3 +213,25 @@ def test_verdict_wants_the_same_texts() -> None:
         verdict([1, 0, 1], [1, 0], [1, 0, 1])
     with pytest.raises(DataError, match="different lengths"):
         verdict([[1, 0], [1]], [1, 0], [1, 0])
+
+
+def test_spoken_digits_are_held_out_by_voice(tmp_path, monkeypatch):
+    assert len(demo_speech._sentences()) == 19
+    assert not {v.partition("+")[2] for v in demo_speech._TRAIN} & {v.partition("+")[2] for v in demo_speech._TEST}
+    monkeypatch.setattr(demo_speech, "_speak", lambda _: None)
+    sentences, pool, test = demo_speech._data(tmp_path)
+    voices = [{r["speaker"] for r in part} for part in (sentences, pool, test)]
+    assert voices[0] == voices[1] == set(demo_speech._TRAIN)
+    assert voices[2] == set(demo_speech._TEST)
+    files = [r["audio"] for r in (*sentences, *pool, *test)]
+    assert len(set(files)) == len(files)
+    few = demo_speech._few(pool, 0)
+    assert sorted(r["label"] for r in few) == sorted(2 * demo_speech._DIGITS)
+    assert few == demo_speech._few(pool, 0) != demo_speech._few(pool, 1)
+
+
+def test_the_speech_demo_says_what_it_needs(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="apt install espeak-ng"):
+        demo_speech.run(out=tmp_path / "demo")
+    assert not (tmp_path / "demo").exists()

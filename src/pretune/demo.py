@@ -12,10 +12,12 @@ __all__ = [
     "Measured",
     "System",
     "Wording",
+    "picture_of",
     "render_demo",
     "verdict",
 ]
 
+import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -192,6 +194,12 @@ def verdict(
         f"{first}: {_percent(ours)} right against {_percent(theirs)} from scratch ({_points(gain)}). "
         f"{second}: {_percent(simple)} ({_points(margin)})."
     )
+
+
+def picture_of(file: Path) -> tuple[str, str]:
+    """What a picture of a pre-training run shows, and its ``data:`` address."""
+    encoded = base64.b64encode(file.read_bytes()).decode()
+    return f"pre-training: {file.stem.replace('_', ' ')}", f"data:image/png;base64,{encoded}"
 
 
 def render_demo(result: DemoResult, out: Path) -> Path:

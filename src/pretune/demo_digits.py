@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["run"]
 
-import base64
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
 
-from pretune.demo import DemoResult, Wording, render_demo, verdict
+from pretune.demo import DemoResult, Wording, picture_of, render_demo, verdict
 from pretune.demo_comparison import SYSTEMS, Part, compare, measured
 from pretune.explaining import explain_records
 from pretune.heat_map import HeatMap, address_of
@@ -176,10 +175,7 @@ def _example(predictor: Predictor, part: Part) -> Any:
 def _pictures(run: Path, part: Part) -> list[tuple[str, str]]:
     """Some predictions, and what the objective drew."""
     found = [(f"the first {_SHOWN} test pictures with their predictions, wrong ones red", address_of(_gallery(part)))]
-    for file in sorted((run / "pictures").glob("*.png")):
-        encoded = base64.b64encode(file.read_bytes()).decode()
-        found.append((f"pre-training: {file.stem.replace('_', ' ')}", f"data:image/png;base64,{encoded}"))
-    return found
+    return found + [picture_of(file) for file in sorted((run / "pictures").glob("*.png"))]
 
 
 def _gallery(part: Part, *, side: int = 56, columns: int = 10) -> Image.Image:

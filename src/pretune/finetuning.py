@@ -91,8 +91,8 @@ def finetune(
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``; ``group`` names
             the column whose values must not be in both training and validation.
         batch_size: Examples in an optimiser step.
-        lr: Peak learning rate; not given: 0.04 / width (all weights of a ResNet: 0.25 / width), times 30 for a probe,
-            10 for LoRA and the probe of LP-FT.
+        lr: Peak learning rate; not given: 0.04 / width (all weights of a ResNet: 0.25 / width), times 3 for ctc, 30 for
+            a probe, 10 for LoRA and the probe of LP-FT.
         seed: Of the head, the split, the data order and dropout.
         seeds: Repeat with this many seeds, counted up from `seed`; reports mean and interval.
         overwrite: Replace an earlier run in `out`; an interrupted one with the same options goes on all the same.
@@ -190,7 +190,8 @@ def _once(
         report = method.setup_from(_weights(from_, scratch, source, size, family), source)
         machine.fast_attention(method.model)
         method.counted = source.counted
-        rate = lr or encoder.tuning_lr(method.model.config, max(s.lr_multiple for s in strategies))
+        multiple = method.lr_multiple * max(s.lr_multiple for s in strategies)
+        rate = lr or encoder.tuning_lr(method.model.config, multiple)
         for s in strategies:
             method.model = s.setup(method.model, report.new)
         if not any(p.requires_grad for p in method.model.parameters()):

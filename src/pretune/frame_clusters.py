@@ -17,6 +17,11 @@ from pretune.mel import BINS
 COEFFICIENTS = 20
 """Cepstral coefficients that describe the outline of a spectrum; the rest is pitch and noise."""
 
+_LOW = 58
+"""Bins that describe a frame: those below about 3.7 kHz. Above, a recording of telephone quality has noise alone,
+which normalisation makes as loud as speech, so that clusters would tell recordings apart and not sounds.
+"""
+
 _MOST = 20_000
 
 
@@ -26,21 +31,21 @@ def cepstra(mels: Tensor) -> Tensor:
     Args:
         mels: Normalised log-mel frames (batch, frames, 80 x windows).
     """
-    outline = mels.float().unflatten(-1, (-1, BINS)).mean(2) @ cosines(mels.device)
+    outline = mels.float().unflatten(-1, (-1, BINS))[..., :_LOW].mean(2) @ cosines(mels.device, _LOW)
     around = F.pad(outline.transpose(1, 2), (1, 1), mode="replicate").transpose(1, 2)
     return torch.cat((outline, around[:, 2:] - around[:, :-2]), dim=-1)
 
 
 def smooth_spectra(centres: Tensor, frame_size: int) -> Tensor:
     """The log-mel frames that have these cepstra, (clusters, frame_size)."""
-    bins = centres[:, :COEFFICIENTS] @ cosines(centres.device).T
-    return bins.repeat(1, frame_size // BINS)
+    bins = centres[:, :COEFFICIENTS] @ cosines(centres.device, _LOW).T
+    return F.pad(bins, (0, BINS - _LOW)).repeat(1, frame_size // BINS)
 
 
-def cosines(device: torch.device) -> Tensor:
-    """An orthonormal cosine transform, (80, 20)."""
-    angles = torch.outer(torch.arange(BINS) + 0.5, torch.arange(COEFFICIENTS)) * math.pi / BINS
-    table = angles.cos() * math.sqrt(2 / BINS)
+def cosines(device: torch.device, bins: int = BINS) -> Tensor:
+    """An orthonormal cosine transform of the lowest bins, (bins, 20)."""
+    angles = torch.outer(torch.arange(bins) + 0.5, torch.arange(COEFFICIENTS)) * math.pi / bins
+    table = angles.cos() * math.sqrt(2 / bins)
     table[:, 0] /= math.sqrt(2)
     return table.to(device)
 

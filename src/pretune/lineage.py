@@ -44,7 +44,7 @@ def lineage(
         "data": data,
         "seed": recipe.get("seed"),
         "steps": fitted.steps,
-        "tokens": fitted.tokens,
+        "tokens": round(fitted.tokens),
         "seconds": round(fitted.seconds, 1),
         "metrics": fitted.best,
         "versions": {p: importlib.metadata.version(p) for p in _PACKAGES} | {"python": sys.version.split()[0]},

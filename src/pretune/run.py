@@ -270,13 +270,13 @@ def demo_command(
     """Pre-trains, fine-tunes, predicts and explains on data that is already on this machine.
 
     Args:
-        name: Which demo: text or digits.
+        name: Which demo: text, digits or speech (synthetic: it needs espeak-ng).
         out: Folder for its runs and the report.
-        budget: Of the pre-training; not given: 60s, for digits 20s.
+        budget: Of the pre-training; not given: 60s, for digits 20s, for speech 40s.
         seed: First seed.
         seeds: Paired repetitions of the comparison.
     """
-    demos = ("text", "digits")
+    demos = ("text", "digits", "speech")
     if name not in demos:
         raise ConfigError(f'There is no demo "{name}"; there are: {", ".join(demos)}.')
     demo = importlib.import_module(f"pretune.demo_{name}")

@@ -26,7 +26,7 @@ def of_split(table: Table, split: str, usual: Callable[[str], str]) -> Table:
     """
     if table.columns is not None and COLUMN not in table.columns:
         raise DataError(
-            f'"{table.file}" has no split "{split}", since it has no column "{COLUMN}"; leave ":{split}" out, or add it.'
+            f'"{table.file}" has no split "{split}", for it has no column "{COLUMN}"; leave ":{split}" out, or add it.'
         )
     return replace(table, rows=lambda needed: _rows(table, split, usual, needed))
 

@@ -266,7 +266,7 @@ class _Drive:
 
     def _log(self, values: dict[str, float]) -> None:
         loop = self.loop
-        row = {"step": loop.step, "tokens": loop.tokens, "seconds": round(loop.elapsed, 3), **values}
+        row = {"step": loop.step, "tokens": round(loop.tokens, 1), "seconds": round(loop.elapsed, 3), **values}
         if loop.accelerator.is_main_process:
             self.out.log(row)
         loop.accelerator.log(values, step=loop.step)

@@ -129,7 +129,7 @@ COMMAND_LINES = {
     "pretran --data corpus.txt": 'no verb "pretran".*Did you mean "pretrain"',
     "list mlmm": 'nothing called "mlmm".*Did you mean "mlm"',
     "list mlm bert": "one name",
-    "demo numbers": 'no demo "numbers"; there are: text, digits',
+    "demo numbers": 'no demo "numbers"; there are: text, digits, speech',
     "pretrain": "--data, --out must be given",
     "predict ft": "--data must be given",
     "predict ft test.csv more.csv": "no place for: more.csv",

@@ -67,6 +67,9 @@ class Task(Objective):
     no_target: ClassVar[str] = "Nothing was predicted here; name what should be explained."
     """What an explanation says when a prediction has no target."""
 
+    lr_multiple: ClassVar[float] = 1.0
+    """Times the default learning rate of fine-tuning."""
+
     exact_in_bf16: ClassVar[bool] = True
     """Whether `near_tie` finds the few records whose answer bfloat16 could change; if not, prediction is in float32."""
 
