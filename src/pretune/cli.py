@@ -68,7 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status (2: the input was wrong, 130: interrupted)."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(words)
+        status = _dispatch(words)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            from pretune import machine
+
+            machine.leave()
+        return status
     except PretuneError as error:
         interrupted = type(error).__name__ == "Interrupted"
         print(error if interrupted else f"pretune: {error}", file=sys.stderr)

@@ -9,6 +9,7 @@ __all__ = [
     "fast_bf16",
     "is_main",
     "keep_freed_memory",
+    "leave",
     "main_first",
     "precision_for",
 ]
@@ -56,6 +57,12 @@ def main_first() -> Iterator[None]:
         return
     with PartialState(cpu=not torch.accelerator.is_available()).main_process_first():
         yield
+
+
+def leave() -> None:
+    """Ends the talk between processes: threads of it that still run when Python ends abort the process."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def fast_bf16(device: torch.device) -> bool:

@@ -11,7 +11,7 @@ from accelerate import PartialState
 from safetensors.torch import save_file
 from transformers import AutoModelForSequenceClassification, BertConfig
 
-from pretune import registry
+from pretune import machine, registry
 from pretune.checkpoint import RunDirectory
 from pretune.modalities.base import Batch
 from pretune.tasks.classification import Classification
@@ -62,6 +62,7 @@ def main(out: Path, micro_batches: int, strategy_name: str) -> None:
         assert torch.equal(both[0], both[1]), "the processes diverged"
     if rank == 0:
         save_file(weights, out / "weights.safetensors")
+    machine.leave()
 
 
 main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
