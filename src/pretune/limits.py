@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["check_numbers"]
+__all__ = ["check_numbers", "check_range"]
 
 import math
 import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pretune.errors import ConfigError
+
+Number = TypeVar("Number", bound=float)
 
 
 @dataclass(frozen=True)
@@ -71,3 +73,10 @@ def check_numbers(options: Mapping[str, Any]) -> None:
         limit = _LIMITS.get(name)
         if limit is not None and value is not None and not limit.allows(value):
             raise ConfigError(f"{name} must be {limit}; found {value}.")
+
+
+def check_range(name: str, value: Number, low: float, high: float) -> Number:
+    """Returns the value, or raises ConfigError when it is outside low..high."""
+    if not low <= value <= high:
+        raise ConfigError(f"{name} must be from {low:g} to {high:g}, and is {value:g}.")
+    return value

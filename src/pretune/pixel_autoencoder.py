@@ -15,9 +15,10 @@ from transformers import PreTrainedModel
 
 from pretune.image_decoder import ImageDecoder
 from pretune.image_grid import labelled_rows
+from pretune.limits import check_range
 from pretune.modalities.base import Batch, Corpus, Example, Modality
 from pretune.objectives.base import Floor
-from pretune.pixel_objective import PixelObjective, check_range
+from pretune.pixel_objective import PixelObjective
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from pretune.image_grid import labelled_rows
+from pretune.limits import check_range
 from pretune.modalities.base import Batch, Corpus, Example, Modality
-from pretune.pixel_objective import Images, PixelObjective, check_range, stacked
+from pretune.pixel_objective import Images, PixelObjective, stacked
 from pretune.text_contrastive import geometry
 from pretune.views import Views
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Images", "PixelObjective", "check_range", "pooled", "stacked"]
+__all__ = ["Images", "PixelObjective", "pooled", "stacked"]
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -13,7 +13,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pretune import encoder
-from pretune.errors import ConfigError
 from pretune.modalities.base import Batch, Corpus, Example, Modality
 from pretune.objectives.base import Objective
 
@@ -110,10 +109,3 @@ def pooled(output: Any) -> Tensor:
     """One vector an image, (batch, width): the pooler's (ConvNeXt, ResNet, Swin) or the class token's (ViT)."""
     vector = getattr(output, "pooler_output", None)
     return output.last_hidden_state[:, 0] if vector is None else vector.flatten(1)
-
-
-def check_range(name: str, value: float, low: float, high: float) -> Any:
-    """Returns the value, or raises ConfigError when it is outside low..high."""
-    if not low <= value <= high:
-        raise ConfigError(f"{name} must be from {low:g} to {high:g}, and is {value:g}.")
-    return value

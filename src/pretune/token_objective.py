@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from pretune.errors import ConfigError
+from pretune.limits import check_range
 from pretune.masking import TokenTable
 from pretune.modalities.base import Batch, Corpus, Modality
 from pretune.objectives.base import Floor, Objective
@@ -52,9 +52,7 @@ def _num_positions(model: PreTrainedModel) -> int:
 
 def check_rate(name: str, value: float, *, low: float = 0.0, high: float = 1.0) -> float:
     """Returns the value, or raises ConfigError when it is outside low..high."""
-    if not low <= value <= high:
-        raise ConfigError(f"{name} must be from {low:g} to {high:g}, and is {value:g}.")
-    return value
+    return check_range(name, value, low, high)
 
 
 def set_dropout(model: nn.Module, rate: float) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from pretune import augment
-from pretune.pixel_objective import check_range
+from pretune.limits import check_range
 
 
 class Views:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pretune import mel
+from pretune.limits import check_range
 from pretune.modalities.base import Batch, Corpus, Example, Modality
 from pretune.objectives.base import Floor
-from pretune.pixel_objective import check_range
 from pretune.spectrogram_grid import spectrograms
 from pretune.waveform_objective import WaveformObjective, inside
 

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from pretune import wave_augment
+from pretune.limits import check_range
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.pixel_contrastive import nt_xent
-from pretune.pixel_objective import check_range
 from pretune.text_contrastive import geometry
 from pretune.waveform_objective import WaveformObjective
 

@@ -16,9 +16,10 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from pretune.image_grid import labelled_rows
+from pretune.limits import check_range
 from pretune.modalities.base import Batch, Corpus, Example, Modality
 from pretune.objectives.base import Floor
-from pretune.pixel_objective import Images, PixelObjective, check_range, pooled, stacked
+from pretune.pixel_objective import Images, PixelObjective, pooled, stacked
 from pretune.views import Views
 
 if TYPE_CHECKING:

@@ -20,9 +20,10 @@ from transformers import PreTrainedModel
 from pretune.errors import ConfigError
 from pretune.image_decoder import ImageDecoder
 from pretune.image_grid import grid
+from pretune.limits import check_range
 from pretune.modalities.base import Batch, Corpus, Example, Modality
 from pretune.objectives.base import Floor
-from pretune.pixel_objective import PixelObjective, check_range, pooled
+from pretune.pixel_objective import PixelObjective, pooled
 
 if TYPE_CHECKING:
     from PIL.Image import Image

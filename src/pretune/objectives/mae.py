@@ -16,10 +16,11 @@ from transformers import AutoModel, PreTrainedModel
 from pretune import encoder
 from pretune.errors import ConfigError
 from pretune.image_grid import labelled_rows
+from pretune.limits import check_range
 from pretune.modalities.base import Batch, Corpus, Example, Modality
 from pretune.objectives.base import Floor
 from pretune.patches import cut, grid_positions, joined
-from pretune.pixel_objective import PixelObjective, check_range
+from pretune.pixel_objective import PixelObjective
 
 if TYPE_CHECKING:
     from PIL.Image import Image

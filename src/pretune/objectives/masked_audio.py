@@ -15,9 +15,9 @@ from transformers import PreTrainedModel
 
 from pretune.errors import ConfigError
 from pretune.frame_clusters import COEFFICIENTS, assign, centroids, cepstra, smooth_spectra
+from pretune.limits import check_range
 from pretune.modalities.base import Batch, Corpus, Example, Modality
 from pretune.objectives.base import Floor
-from pretune.pixel_objective import check_range
 from pretune.spectrogram_grid import spectrograms
 from pretune.waveform_objective import WaveformObjective, inside, span_mask
 

@@ -15,10 +15,11 @@ from transformers import PreTrainedModel
 
 from pretune.image_decoder import ImageDecoder
 from pretune.image_grid import grid
+from pretune.limits import check_range
 from pretune.modalities.base import Batch, Corpus, Example, Modality
 from pretune.objectives.base import Floor
 from pretune.pixel_autoencoder import mean_image_floor, reconstructions
-from pretune.pixel_objective import PixelObjective, check_range
+from pretune.pixel_objective import PixelObjective
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from pretune.errors import ConfigError
+from pretune.limits import check_range
 from pretune.modalities.base import Batch, Corpus, Example, Modality
 from pretune.objectives.base import Floor
-from pretune.pixel_objective import check_range
 from pretune.quantizer import GumbelQuantizer, perplexity
 from pretune.waveform_objective import WaveformObjective, inside, span_mask
 
