@@ -25,12 +25,12 @@ from pretune.demo_comparison import SYSTEMS, Part, compare, measured
 from pretune.errors import ConfigError
 from pretune.explaining import explain_records
 from pretune.heat_map import address_of
-from pretune.image_decoding import ahead
 from pretune.mfcc import mfcc_statistics
 from pretune.modalities.audio import RATE
 from pretune.predicting import Predictor, load
 from pretune.pretraining import RunResult, pretrain
 from pretune.progress import say
+from pretune.read_ahead import ahead
 from pretune.sound_explanation import SoundExplanation
 
 _OBJECTIVE = "masked_audio"

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["Squares", "ahead"]
+__all__ = ["Squares"]
 
-import itertools
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from pretune.image_reading import Picture, fitted, picture, pixels
-
-A = TypeVar("A")
-B = TypeVar("B")
-
-_AHEAD = 64
-"""Pictures that are decoded ahead of the one in use, for each thread."""
+from pretune.read_ahead import ahead
 
 
 @dataclass(frozen=True)
@@ -53,20 +43,3 @@ class Squares:
     def many(self, values: Iterable[Picture]) -> Iterator[NDArray[np.uint8]]:
         """`one` for each, in order, some ahead of use; holds a few hundred pictures however many there are."""
         yield from ahead(self.one, values)
-
-
-def ahead(work: Callable[[A], B], values: Iterable[A]) -> Iterator[B]:
-    """`work` of each value, in order, done in threads some ahead of use."""
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if workers == 1:
-        yield from map(work, values)
-        return
-    source = iter(values)
-    with ThreadPoolExecutor(workers) as pool:
-        waiting = deque(pool.submit(work, v) for v in itertools.islice(source, _AHEAD * workers))
-        try:
-            while waiting:
-                yield waiting.popleft().result()
-                waiting.extend(pool.submit(work, v) for v in itertools.islice(source, 1))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from pretune.check_report import SHOWN, CheckReport
 from pretune.data import RowError, stream_records
 from pretune.errors import DataError
-from pretune.image_decoding import ahead
 from pretune.image_reading import place_of
 from pretune.label_checks import check_classes, check_values, number
+from pretune.read_ahead import ahead
 from pretune.registry import build
 from pretune.sources import Source
 from pretune.tasks.base import Task

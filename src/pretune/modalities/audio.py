@@ -17,8 +17,8 @@ from transformers import AutoFeatureExtractor, PretrainedConfig, SeamlessM4TFeat
 
 from pretune import audio_config, audio_reading, data, mel, wave_augment, wave_corpus
 from pretune.errors import ConfigError, DataError, ModelError
-from pretune.image_decoding import ahead
 from pretune.modalities.base import Batch, Example, Modality
+from pretune.read_ahead import ahead
 from pretune.record_corpus import file_states
 from pretune.wave_corpus import WaveCorpus
 

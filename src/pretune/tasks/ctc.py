@@ -22,10 +22,10 @@ from pretune.ctc_decoding import Transcript, beam, greedy
 from pretune.ctc_windows import in_windows
 from pretune.encoder import Source, TransferReport, model_folder
 from pretune.errors import ConfigError, DataError
-from pretune.image_decoding import ahead
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.ngram import NGram
 from pretune.progress import say
+from pretune.read_ahead import ahead
 from pretune.spelling import Spelling
 from pretune.targets import word_targets
 from pretune.tasks.base import Prediction, Target, Task
