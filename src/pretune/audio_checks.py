@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SPEAKER_COLUMNS", "check_audio"]
+__all__ = ["check_audio"]
 
 import hashlib
 import re
@@ -13,14 +13,12 @@ from typing import Any, ClassVar
 
 from pretune.audio_reading import faults, header, samples
 from pretune.check_report import SHOWN, CheckReport, quantiles
+from pretune.columns import SPEAKER_COLUMNS
 from pretune.data import AUDIO_COLUMNS, RowError
 from pretune.errors import DataError
 from pretune.label_checks import FEW
 from pretune.media_checks import Look, Media, Roles, Row, check_labels, compare, listed, repeat_warnings, report
 from pretune.sources import Source
-
-SPEAKER_COLUMNS = ("speaker", "speaker_id", "actor", "client_id", "spk")
-"""Usual names of the column of who speaks."""
 
 _WORD = re.compile(r"\w+")
 _FASTEST = 25

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FILE_ROLES", "Columns", "check_roles"]
+__all__ = ["FILE_ROLES", "SPEAKER_COLUMNS", "Columns", "check_roles"]
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -28,6 +28,9 @@ _OBJECTS = ("objects",)
 
 FILE_ROLES = ("image", "mask", "audio")
 """Roles whose values are files: paths, or their content."""
+
+SPEAKER_COLUMNS = ("speaker", "speaker_id", "actor", "client_id", "spk")
+"""Usual names of the column of who speaks."""
 
 
 def check_roles(columns: Mapping[str, str] | None, roles: Collection[str]) -> None:

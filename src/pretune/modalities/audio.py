@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["RATE", "SPEAKERS", "Audio"]
+__all__ = ["RATE", "Audio"]
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import AutoFeatureExtractor, PretrainedConfig, SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
 
 from pretune import audio_config, audio_reading, data, mel, wave_augment, wave_corpus
+from pretune.columns import SPEAKER_COLUMNS
 from pretune.errors import ConfigError, DataError, ModelError
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.read_ahead import ahead
@@ -23,9 +24,6 @@ from pretune.record_corpus import file_states
 from pretune.wave_corpus import WaveCorpus
 
 RATE = 16_000
-
-SPEAKERS = ("speaker", "speaker_id", "actor", "client_id", "spk")
-"""Usual names of the column of speakers."""
 
 _LEAST = mel.WINDOW + 3 * mel.HOP
 """Samples of the shortest input that models are given; shorter recordings get silence at their end."""
@@ -80,7 +78,7 @@ class Audio(Modality):
             raise ConfigError(f'augmentation is one of {", ".join(_STRENGTHS)}, found "{augmentation}".')
         self.max_seconds, self.piece_seconds, self.frame_ms = max_seconds, piece_seconds, frame_ms
         self.augmentation, self.shared_speakers = augmentation, shared_speakers
-        self.groups = () if shared_speakers else SPEAKERS
+        self.groups = () if shared_speakers else SPEAKER_COLUMNS
         self.rate = RATE
         self._reads(spectral=True)
         self.columns = {}
