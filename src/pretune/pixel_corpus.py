@@ -17,12 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pretune.corpus import SPLITS, corpus_key
-from pretune.corpus_build import building
-from pretune.errors import ConfigError, DataError
 from pretune.image_decoding import Squares
 from pretune.image_reading import Picture
-from pretune.record_corpus import content_hash, counting, rows_of
+from pretune.record_corpus import built, rows_of, write_contents
 
 _VERSION = 1
 """Part of every cache key: raise it when the files change."""
@@ -44,31 +41,14 @@ def open_or_build(
         ConfigError: An unknown split.
         DataError: A damaged picture (named), none at all, or too few different ones to hold one out.
     """
-    if split not in SPLITS:
-        raise ConfigError(f'There is no corpus split "{split}"; there are: {", ".join(SPLITS)}.')
-    full_key = corpus_key("pixels", _VERSION, key, astuple(squares))
-    folder = cache / f"pixels-{full_key}"
-    if not (folder / "meta.json").is_file():
-        with building(folder) as temporary:
-            num = _write(squares.many(pictures()), temporary)
-            meta = {"key": full_key, "shape": [num, squares.size, squares.size, squares.channels]}
-            (temporary / "meta.json").write_text(json.dumps(meta))
-    return PixelCorpus(folder, split)
 
+    def build(folder: Path) -> dict[str, Any]:
+        contents = (np.ascontiguousarray(image).tobytes() for image in squares.many(pictures()))
+        num = write_contents(contents, folder / "pixels.bin", noun="images", sources="folder, table or array")
+        return {"shape": [num, squares.size, squares.size, squares.channels]}
 
-def _write(images: Iterable[NDArray[np.uint8]], folder: Path) -> int:
-    hashes: list[int] = []
-    with (folder / "pixels.bin").open("wb") as file, counting("images") as progress:
-        bar = progress.add_task("decoding", done=0)
-        for image in images:
-            content = np.ascontiguousarray(image).tobytes()
-            hashes.append(content_hash(content))
-            file.write(content)
-            progress.update(bar, done=len(hashes))
-    if not hashes:
-        raise DataError("There are no images in the data; give a folder, table or array that has some.")
-    np.save(folder / "hashes.npy", np.array(hashes, dtype=np.uint64))
-    return len(hashes)
+    settings = (_VERSION, key, astuple(squares))
+    return PixelCorpus(built("pixels", settings, build, cache=cache, split=split), split)
 
 
 class PixelCorpus:

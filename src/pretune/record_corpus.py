@@ -1,11 +1,12 @@
-"""What corpora of whole records (images, recordings) share: hashes that choose what is held out, a counting bar."""
+"""What corpora of whole records (images, recordings) share: building them once, hashes that choose what is held out."""
 
 from __future__ import annotations
 
-__all__ = ["content_hash", "counting", "file_states", "rows_of"]
+__all__ = ["built", "rows_of", "write_contents"]
 
 import hashlib
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +15,62 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from pretune.corpus_build import MAX_VALID_RATE
-from pretune.errors import DataError
+from pretune.corpus import SPLITS, corpus_key
+from pretune.corpus_build import MAX_VALID_RATE, building
+from pretune.errors import ConfigError, DataError
 
 _VALID_RATE, _MIN_VALID = 0.01, 50
 
 
-def content_hash(content: bytes) -> int:
-    """64 bits of a record's content."""
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
+def built(
+    kind: str, settings: Sequence[Any], build: Callable[[Path], dict[str, Any]], *, cache: Path, split: str
+) -> Path:
+    """The folder of a corpus; the first call with these settings has it built, for all splits at once.
+
+    Args:
+        kind: What it is of; its folder is named so.
+        settings: All that its content depends on.
+        build: Fills a folder; returns what ``meta.json`` says besides the key.
+        cache: Folder for all corpora; made when absent.
+        split: The one that will be opened.
+
+    Raises:
+        ConfigError: An unknown split.
+    """
+    if split not in SPLITS:
+        raise ConfigError(f'There is no corpus split "{split}"; there are: {", ".join(SPLITS)}.')
+    key = corpus_key(kind, *settings)
+    folder = cache / f"{kind}-{key}"
+    if not (folder / "meta.json").is_file():
+        with building(folder) as temporary:
+            meta = {"key": key, **build(temporary)}
+            (temporary / "meta.json").write_text(json.dumps(meta))
+    return folder
 
 
-def file_states(values: Iterable[Any]) -> str:
-    """A hash of names, sizes and times of the files that rows point to: their content is not in a table's own hash."""
-    digest = hashlib.blake2b(digest_size=12)
-    for value in values:
-        if isinstance(value, str):
-            state = Path(value).stat() if Path(value).exists() else None
-            digest.update(f"{value} {state and (state.st_size, state.st_mtime_ns)}\n".encode())
-    return digest.hexdigest()
+def write_contents(contents: Iterable[bytes], file: Path, *, noun: str, sources: str) -> int:
+    """Writes records one after the other and, beside them, their hashes; returns how many there are.
+
+    Args:
+        contents: One a record.
+        file: To write; ``hashes.npy`` lies beside it.
+        noun: What the records are, in the plural.
+        sources: What may hold some.
+
+    Raises:
+        DataError: There are none.
+    """
+    hashes: list[int] = []
+    with file.open("wb") as stream, _counting(noun) as progress:
+        bar = progress.add_task("decoding", done=0)
+        for content in contents:
+            hashes.append(int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big"))
+            stream.write(content)
+            progress.update(bar, done=len(hashes))
+    if not hashes:
+        raise DataError(f"There are no {noun} in the data; give a {sources} that has some.")
+    np.save(file.with_name("hashes.npy"), np.array(hashes, dtype=np.uint64))
+    return len(hashes)
 
 
 def rows_of(hashes: NDArray[np.uint64], split: str, noun: str) -> NDArray[np.int64]:
@@ -62,7 +100,7 @@ def rows_of(hashes: NDArray[np.uint64], split: str, noun: str) -> NDArray[np.int
     return np.flatnonzero(held if split == "valid" else ~held)
 
 
-def counting(noun: str) -> Progress:
+def _counting(noun: str) -> Progress:
     """A bar for work of unknown length; update its task with ``done``."""
     console = Console(stderr=True)
     return Progress(

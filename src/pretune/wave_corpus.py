@@ -8,18 +8,15 @@ from __future__ import annotations
 __all__ = ["Pieces", "WaveCorpus", "open_or_build"]
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pretune.corpus import SPLITS, corpus_key
-from pretune.corpus_build import building
-from pretune.errors import ConfigError, DataError
 from pretune.modalities.base import Example
-from pretune.record_corpus import content_hash, counting, rows_of
+from pretune.record_corpus import built, rows_of, write_contents
 
 _VERSION = 1
 """Part of every cache key: raise it when the files change."""
@@ -41,31 +38,23 @@ def open_or_build(
         ConfigError: An unknown split.
         DataError: A damaged recording (named), none at all, or too few different ones to hold one out.
     """
-    if split not in SPLITS:
-        raise ConfigError(f'There is no corpus split "{split}"; there are: {", ".join(SPLITS)}.')
-    full_key = corpus_key("waves", _VERSION, key, rate)
-    folder = cache / f"waves-{full_key}"
-    if not (folder / "meta.json").is_file():
-        with building(folder) as temporary:
-            _write(recordings(), temporary)
-            (temporary / "meta.json").write_text(json.dumps({"key": full_key, "rate": rate}))
-    return WaveCorpus(folder, split)
+
+    def build(folder: Path) -> dict[str, Any]:
+        _write(recordings(), folder)
+        return {"rate": rate}
+
+    return WaveCorpus(built("waves", (_VERSION, key, rate), build, cache=cache, split=split), split)
 
 
 def _write(recordings: Iterable[NDArray[np.int16]], folder: Path) -> None:
-    hashes: list[int] = []
     ends = [0]
-    with (folder / "samples.bin").open("wb") as file, counting("recordings") as progress:
-        bar = progress.add_task("decoding", done=0)
+
+    def contents() -> Iterator[bytes]:
         for samples in recordings:
-            content = samples.astype(np.int16).tobytes()
-            hashes.append(content_hash(content))
             ends.append(ends[-1] + len(samples))
-            file.write(content)
-            progress.update(bar, done=len(hashes))
-    if not hashes:
-        raise DataError("There are no recordings in the data; give a folder or table that has some.")
-    np.save(folder / "hashes.npy", np.array(hashes, dtype=np.uint64))
+            yield samples.astype(np.int16).tobytes()
+
+    write_contents(contents(), folder / "samples.bin", noun="recordings", sources="folder or table")
     np.save(folder / "ends.npy", np.array(ends, dtype=np.int64))
 
 

@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-import datasets
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,10 +16,10 @@ from transformers import AutoFeatureExtractor, PretrainedConfig, SeamlessM4TFeat
 
 from pretune import audio_config, audio_reading, data, mel, wave_augment, wave_corpus
 from pretune.columns import SPEAKER_COLUMNS
-from pretune.errors import ConfigError, DataError, ModelError
+from pretune.errors import ConfigError, ModelError
+from pretune.media_records import input_key, inputs_of, path_of
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.read_ahead import ahead
-from pretune.record_corpus import file_states
 from pretune.wave_corpus import WaveCorpus
 
 RATE = 16_000
@@ -164,25 +163,17 @@ class Audio(Modality):
             split: ``train``, ``valid`` or ``all``.
             units: Not used.
         """
-        content = [data.fingerprint(source), self.columns, file_states(self._recordings(source))]
+        key = input_key(source, self.columns, self._recordings(source))
         return wave_corpus.open_or_build(
             lambda: ahead(self.samples, self._recordings(source)),
             rate=self.rate,
             cache=cache,
-            key=str(content),
+            key=key,
             split=split,
         )
 
     def _recordings(self, source: Any) -> Iterator[audio_reading.Recording]:
-        if isinstance(source, datasets.Dataset) and "audio" in source.column_names:
-            yield from (record["audio"] for record in source.select_columns(["audio"]).with_format(None))
-            return
-        roles = {"audio": self.inputs["audio"]}
-        columns = {role: c for role, c in self.columns.items() if role == "audio"}
-        for record, error in data.stream_records(source, roles=roles, columns=columns, required=("audio",)):
-            if error is not None or record is None:
-                raise error or DataError("A row has neither a record nor an error.")
-            yield record["audio"]
+        return inputs_of(source, "audio", self.inputs["audio"], self.columns)
 
     def samples(self, value: audio_reading.Recording) -> NDArray[np.int16]:
         """A recording as mono samples at `rate`.
@@ -194,9 +185,7 @@ class Audio(Modality):
 
     def origin(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """``audio``: the path, where there is one."""
-        value = record["audio"]
-        path = value.get("path") if isinstance(value, dict) else value
-        return {"audio": path} if isinstance(path, str) else {}
+        return path_of(record, "audio")
 
     def process(self, record: Mapping[str, Any]) -> Example:
         """Decodes and resamples ``audio`` to ``input_values``: 16-bit samples, shape (samples,)."""

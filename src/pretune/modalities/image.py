@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-import datasets
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,13 +17,13 @@ from torch import Tensor
 from transformers import AutoImageProcessor, PretrainedConfig, ViTImageProcessorPil
 
 from pretune import augment, data, image_config, image_reading, pixel_corpus
-from pretune.errors import ConfigError, DataError, ModelError
+from pretune.errors import ConfigError, ModelError
 from pretune.image_decoding import Squares
 from pretune.image_sampling import Sample, sample
+from pretune.media_records import input_key, inputs_of, path_of
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.pixel_corpus import PixelCorpus
 from pretune.progress import say
-from pretune.record_corpus import file_states
 
 _IN_MEMORY = 2**28
 """Bytes of processed images above which they go to a file that the system pages."""
@@ -204,21 +203,13 @@ class Image(Modality):
             split: ``train``, ``valid`` or ``all``.
             units: Not used.
         """
-        content = [data.fingerprint(source), self.columns, file_states(self._pictures(source))]
+        key = input_key(source, self.columns, self._pictures(source))
         return pixel_corpus.open_or_build(
-            lambda: self._pictures(source), squares=self.squares, cache=cache, key=str(content), split=split
+            lambda: self._pictures(source), squares=self.squares, cache=cache, key=key, split=split
         )
 
     def _pictures(self, source: Any) -> Iterator[image_reading.Picture]:
-        if isinstance(source, datasets.Dataset) and "image" in source.column_names:
-            yield from (record["image"] for record in source.select_columns(["image"]).with_format(None))
-            return
-        roles = {"image": self.inputs["image"]}
-        columns = {role: c for role, c in self.columns.items() if role == "image"}
-        for record, error in data.stream_records(source, roles=roles, columns=columns, required=("image",)):
-            if error is not None or record is None:
-                raise error or DataError("A row has neither a record nor an error.")
-            yield record["image"]
+        return inputs_of(source, "image", self.inputs["image"], self.columns)
 
     def read(self, record: Mapping[str, Any]) -> NDArray[np.uint8]:
         """The picture of a record at its own size, shape (height, width, channels).
@@ -230,9 +221,7 @@ class Image(Modality):
 
     def origin(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """``image``: the path, where there is one."""
-        value = record["image"]
-        path = value.get("path") if isinstance(value, dict) else value
-        return {"image": path} if isinstance(path, str) else {}
+        return path_of(record, "image")
 
     def process(self, record: Mapping[str, Any]) -> Example:
         """Decodes and resizes ``image`` to ``pixel_values``: bytes, shape (image_size, image_size, channels)."""
