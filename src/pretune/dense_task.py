@@ -19,6 +19,7 @@ from pretune import augment, data, features
 from pretune.canvas import Canvas, View, random_views, seen_images
 from pretune.dense import AutoDense
 from pretune.errors import ConfigError, ModelError, did_you_mean
+from pretune.evenly_spaced import evenly_spaced
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.modalities.image import Image
 from pretune.progress import say
@@ -116,8 +117,7 @@ class DenseTask(Task):
             return list(pool.map(self._example, records))
 
     def _derived(self, records: Sequence[Mapping[str, Any]]) -> Canvas:
-        picks = np.unique(np.linspace(0, len(records) - 1, min(len(records), _SAMPLE)).astype(int))
-        sizes = [self.image.read(records[int(i)]).shape[:2] for i in picks]
+        sizes = [self.image.read(record).shape[:2] for record in evenly_spaced(records, _SAMPLE)]
         own = round(float(np.median([max(size) for size in sizes])))
         longer = self.resolution or min(_DETAIL * self.image.squares.size, own)
         canvas = Canvas.of(cast(list[tuple[int, int]], sizes), max(_LEAST, longer))

@@ -15,6 +15,7 @@ from torch import Tensor
 from pretune import data as data_io
 from pretune import registry
 from pretune.errors import ConfigError, DataError
+from pretune.evenly_spaced import evenly_spaced
 from pretune.modalities.base import Corpus, Example, Modality
 from pretune.objectives.base import Objective
 from pretune.representation import effective_rank, neighbour_accuracy, spread
@@ -47,7 +48,7 @@ class HeldOut:
         """Means of every logged value; where the objective offers vectors, their effective rank and spread."""
         self.method.eval()
         self.method.scale = {}
-        examples = _spread(self.method.examples(self.corpus, seed=self.seed), self.method.num_held_out)
+        examples = evenly_spaced(self.method.examples(self.corpus, seed=self.seed), self.method.num_held_out)
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(self.seed)
             found = self._losses(examples)
@@ -74,11 +75,6 @@ class HeldOut:
         return neighbour_accuracy(torch.cat(vectors), labels)
 
 
-def _spread(examples: Sequence[Example], number: int) -> list[Example]:
-    picks = np.linspace(0, max(0, len(examples) - 1), min(len(examples), number)).astype(int)
-    return [examples[int(i)] for i in picks]
-
-
 def check_probe(source: Modality) -> None:
     """Raises ConfigError where objectives offer no vectors to look for neighbours with."""
     if source.kind not in _WITH_VECTORS:
@@ -96,7 +92,7 @@ def read_probe(data: Any, source: Modality, columns: dict[str, str]) -> Probe:
     task: Any = registry.find("task", "classification")
     roles = dict(source.inputs) | {"label": task.label_columns}
     records = data_io.read_records(data, roles=roles, columns=columns, required=(next(iter(source.inputs)), "label"))
-    rows: list[Any] = _spread(records, _PROBED)
+    rows: list[Any] = evenly_spaced(records, _PROBED)
     labels = [str(r["label"]) for r in rows]
     if len(set(labels)) < 2:
         raise DataError(f"The probe needs records of at least two labels; found {len(rows)} of {len(set(labels))}.")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from pretune.evenly_spaced import evenly_spaced
 from pretune.image_grid import labelled_rows
 from pretune.limits import check_range
 from pretune.modalities.base import Batch, Corpus, Example, Modality
@@ -86,7 +87,7 @@ class PixelContrastive(PixelObjective):
 
     def pictures(self, corpus: Corpus) -> dict[str, Image]:
         """Pairs of views: is what they share what should be kept?"""
-        examples = Images(corpus).spread(_SHOWN)
+        examples = evenly_spaced(Images(corpus), _SHOWN)
         batch = self.collate(examples, np.random.default_rng(0))
         show = self.modality.denormalise
         rows = {"original": stacked(examples).float() / 255}

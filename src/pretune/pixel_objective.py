@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pretune import encoder
+from pretune.evenly_spaced import evenly_spaced
 from pretune.modalities.base import Batch, Corpus, Example, Modality
 from pretune.objectives.base import Objective
 
@@ -30,11 +31,6 @@ class Images(Sequence[Example]):
 
     def __getitem__(self, index: Any) -> Any:
         return {"pixel_values": self.corpus[index]}
-
-    def spread(self, number: int) -> list[Example]:
-        """At most `number` examples, evenly spread over the corpus."""
-        picks = np.linspace(0, len(self) - 1, min(number, len(self))).astype(int)
-        return [self[int(i)] for i in picks]
 
 
 class PixelObjective(Objective):
@@ -92,7 +88,7 @@ class PixelObjective(Objective):
 
     def sample(self, corpus: Corpus, number: int = _SAMPLE) -> Tensor:
         """Normalised pixels of at most `number` images, evenly spread over a corpus."""
-        return self.normalised(stacked(Images(corpus).spread(number)))
+        return self.normalised(stacked(evenly_spaced(Images(corpus), number)))
 
     def export(self) -> PreTrainedModel:
         """The encoder."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pretune import mel
+from pretune.evenly_spaced import evenly_spaced
 from pretune.limits import check_range
 from pretune.modalities.base import Batch, Corpus, Example, Modality
 from pretune.objectives.base import Floor
@@ -23,7 +24,7 @@ from pretune.waveform_objective import WaveformObjective, inside
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_SAMPLED, _SHOWN, _KERNEL = 200, 4, 5
+_SAMPLED, _KERNEL = 200, 5
 
 _CHANNELS = 8
 """Channels of the decoder for each of `decoder_width`: frames are few, and pixels many."""
@@ -48,8 +49,7 @@ class WaveformAutoencoder(WaveformObjective):
         """Builds the code and the decoder."""
         super().setup(model, modality)
         self.code = nn.Linear(self.width, self.code_size)
-        windows = int(self.modality.frame_ms // 10) if self.modality.spectral else 2
-        self.decoder = _Decoder(self.code_size, _CHANNELS * self.decoder_width, mel.BINS * windows)
+        self.decoder = _Decoder(self.code_size, _CHANNELS * self.decoder_width, self.frame_size)
 
     def collate(self, examples: Sequence[Example], rng: np.random.Generator) -> Batch:
         """The encoder's inputs; with noise they are corrupted, and ``mels`` are those of the recording itself."""
@@ -87,24 +87,17 @@ class WaveformAutoencoder(WaveformObjective):
     def floor(self, corpus: Corpus) -> Floor:
         """The loss of always answering the mean frame."""
         frames = []
-        for example in self._spread(corpus, _SAMPLED):
+        for example in evenly_spaced(self.examples(corpus, seed=0), _SAMPLED):
             batch = self.collate([example], np.random.default_rng(0))
             frames.append(self.targets(batch)[0, : int(batch["num_frames"][0])])
         found = torch.cat(frames)
         return Floor(float((found - found.mean(0)).square().mean()), "the mean frame")
 
-    def _spread(self, corpus: Corpus, number: int) -> list[Example]:
-        examples = self.examples(corpus, seed=0)
-        picks = np.linspace(0, len(examples) - 1, min(number, len(examples))).astype(int)
-        return [examples[int(i)] for i in picks]
-
     @torch.no_grad()
     def pictures(self, corpus: Corpus) -> dict[str, Image]:
         """Held-out spectrograms: whole, what the encoder read where that is noisy and a spectrogram, and rebuilt."""
         rows: dict[str, list[Tensor]] = {"original": [], "input": [], "rebuilt": []}
-        for k, example in enumerate(self._spread(corpus, _SHOWN)):
-            batch = self.collate([example], np.random.default_rng(k))
-            batch = {n: v.to(self.model.device) for n, v in batch.items()}
+        for batch in self.shown(corpus):
             rows["original"].append(self.targets(batch)[0].cpu())
             rows["input"].append(self._heard(batch)[0].cpu())
             rows["rebuilt"].append(self.rebuild(batch)[0].float().cpu())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["WaveformObjective", "frame_counts", "inside", "mean_of_frames", "most_frames", "span_mask"]
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,9 +14,15 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pretune import encoder, mel
+from pretune.evenly_spaced import evenly_spaced
 from pretune.modalities.base import Batch, Corpus, Example, Modality
 from pretune.objectives.base import Objective
 from pretune.wave_corpus import Pieces
+
+_SHOWN = 4
+
+_WINDOWS = 2
+"""Windows of 10 ms in a frame of encoders that read waveforms."""
 
 
 class WaveformObjective(Objective):
@@ -87,11 +93,26 @@ class WaveformObjective(Objective):
             return batch
         waves, lengths = self.modality.stacked(examples)
         windows = mel.num_frames(lengths)
-        mels = mel.stacked(mel.normalised(mel.log_mel(waves, self.modality.rate), windows), 2)
+        mels = mel.stacked(mel.normalised(mel.log_mel(waves, self.modality.rate), windows), _WINDOWS)
         frames = int(batch["num_frames"].max())
         short = frames - mels.shape[1]  # the convolutions' last frame needs fewer samples than a window
         padded = torch.nn.functional.pad(mels, (0, 0, 0, short)) if short > 0 else mels[:, :frames]
         return batch | {"mels": padded}
+
+    @property
+    def frame_size(self) -> int:
+        """Numbers in a frame of `log_mels`: 80 bins of each window of 10 ms."""
+        return mel.BINS * (self.modality.frame_ms // 10 if self.modality.spectral else _WINDOWS)
+
+    def span_of(self, seconds: float) -> int:
+        """Frames of `frame_ms` in so many seconds, at least one."""
+        return max(1, round(1000 * seconds / self.modality.frame_ms))
+
+    def shown(self, corpus: Corpus) -> Iterator[Batch]:
+        """Batches of one recording each, on the encoder's device: those that pictures show."""
+        for k, example in enumerate(evenly_spaced(self.examples(corpus, seed=0), _SHOWN)):
+            batch = self.collate([example], np.random.default_rng(k))
+            yield {name: value.to(self.model.device) for name, value in batch.items()}
 
     def export(self) -> PreTrainedModel:
         """The encoder."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from pretune.evenly_spaced import evenly_spaced
 from pretune.image_grid import labelled_rows
 from pretune.limits import check_range
 from pretune.modalities.base import Batch, Corpus, Example, Modality
@@ -138,7 +139,7 @@ class Distill(PixelObjective):
 
     def pictures(self, corpus: Corpus) -> dict[str, Image]:
         """Views: large ones, and the first small one."""
-        examples = Images(corpus).spread(_SHOWN)
+        examples = evenly_spaced(Images(corpus), _SHOWN)
         batch = self.collate(examples, np.random.default_rng(0))
         show: Any = self.modality.denormalise
         rows = {"large crop": show(batch["pixel_values"]), "other large crop": show(batch["other_values"])}

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["MaskedAudio"]
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from pretune.errors import ConfigError
+from pretune.evenly_spaced import evenly_spaced
 from pretune.frame_clusters import COEFFICIENTS, assign, centroids, cepstra, smooth_spectra
 from pretune.limits import check_range
 from pretune.modalities.base import Batch, Corpus, Example, Modality
@@ -24,7 +25,7 @@ from pretune.waveform_objective import WaveformObjective, inside, span_mask
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_SAMPLED, _SHOWN = 200, 4
+_SAMPLED = 200
 
 
 class MaskedAudio(WaveformObjective):
@@ -73,8 +74,7 @@ class MaskedAudio(WaveformObjective):
     def setup(self, model: PreTrainedModel, modality: Modality) -> None:
         """Builds the head; the clusters come with `learn`."""
         super().setup(model, modality)
-        self.frame_size = 80 * int(self.modality.frame_ms // 10) if self.modality.spectral else 160
-        self.span = max(1, round(1000 * self.mask_seconds / self.modality.frame_ms))
+        self.span = self.span_of(self.mask_seconds)
         clustered = self.targets == "clusters"
         self.head = nn.Linear(self.width, self.num_clusters if clustered else self.frame_size)
         self.register_buffer("centroids", torch.zeros(self.num_clusters if clustered else 0, 2 * COEFFICIENTS))
@@ -82,13 +82,14 @@ class MaskedAudio(WaveformObjective):
     def learn(self, corpus: Corpus, *, seed: int) -> None:
         """Fits the clusters to frames of up to 200 recordings that are spread over the corpus."""
         if self.targets == "clusters":
-            examples = self.examples(corpus, seed=seed)
-            picks = np.linspace(0, len(examples) - 1, min(_SAMPLED, len(examples))).astype(int)
-            frames = [self._frames([examples[int(i)]]) for i in picks]
-            self.centroids.copy_(centroids(torch.cat(frames), self.num_clusters, seed=seed))
+            self.centroids.copy_(centroids(self._sampled(corpus), self.num_clusters, seed=seed))
+
+    def _sampled(self, corpus: Corpus) -> Tensor:
+        """What the targets are made of, of all frames of some recordings, (frames, features)."""
+        examples = evenly_spaced(self.examples(corpus, seed=0), _SAMPLED)
+        return torch.cat([self._frames([example]) for example in examples])
 
     def _frames(self, examples: Sequence[Example]) -> Tensor:
-        """What the targets are made of, of all frames of some recordings, (frames, features)."""
         batch = self.with_mels(WaveformObjective.collate(self, examples, np.random.default_rng(0)), examples)
         mels = self.log_mels(batch)
         kept = inside(batch["num_frames"], mels.shape[1])
@@ -117,9 +118,7 @@ class MaskedAudio(WaveformObjective):
 
     def floor(self, corpus: Corpus) -> Floor:
         """The loss of the clusters' frequencies alone; of the mean frame."""
-        examples: Any = self.examples(corpus, seed=0)
-        picks = np.linspace(0, len(examples) - 1, min(_SAMPLED, len(examples))).astype(int)
-        frames = torch.cat([self._frames([examples[int(i)]]) for i in picks])
+        frames = self._sampled(corpus)
         if self.targets == "mel":
             return Floor(float((frames - frames.median(0).values).abs().mean()), "the median frame")
         shares = torch.bincount(assign(frames, self.centroids), minlength=self.num_clusters).float()
@@ -129,12 +128,8 @@ class MaskedAudio(WaveformObjective):
     @torch.no_grad()
     def pictures(self, corpus: Corpus) -> dict[str, Image]:
         """Held-out spectrograms: whole, what was seen, and as predicted (the mean spectrum of the named cluster)."""
-        examples: Any = self.examples(corpus, seed=0)
-        picks = np.linspace(0, len(examples) - 1, min(_SHOWN, len(examples))).astype(int)
         rows: dict[str, list[Tensor]] = {"original": [], "seen": [], "predicted": []}
-        for k, i in enumerate(picks):
-            batch = self.collate([examples[int(i)]], np.random.default_rng(k))
-            batch = {n: v.to(self.model.device) for n, v in batch.items()}
+        for batch in self.shown(corpus):
             mels, mask = self.log_mels(batch)[0], batch["mask"][0]
             found = self.head(self.encode(batch, batch["mask"]).last_hidden_state[0]).float()
             if self.targets == "clusters":

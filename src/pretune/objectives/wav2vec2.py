@@ -100,7 +100,7 @@ class Wav2Vec2(WaveformObjective):
         super().setup(model, modality)
         if self.modality.spectral:
             self._refuse_convolutional()
-        self.span = max(1, round(1000 * self.mask_seconds / self.modality.frame_ms))
+        self.span = self.span_of(self.mask_seconds)
         projection: Any = self._projection
         self.quantizer = GumbelQuantizer(
             projection.projection.in_features,
