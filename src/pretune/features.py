@@ -30,10 +30,10 @@ from pretune.errors import ConfigError, ModelError
 from pretune.feature_store import Slot, Store
 from pretune.first_token import first_token_only
 from pretune.modalities.base import Batch, Example
+from pretune.sound_frames import frame_counts
 from pretune.strategies.base import Strategy
 from pretune.strategies.freeze import Freeze
 from pretune.tasks.base import Task
-from pretune.waveform_objective import frame_counts
 
 MEMORY_LIMIT = 2**30
 """Bytes above which features go to a memory-mapped file, if there is a folder for it."""

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers.audio_utils import mel_filter_bank, window_function
 
+from pretune.sound_frames import inside
+
 WINDOW, HOP, BINS = 400, 160, 80
 """Samples in a window, samples between windows, mel bins: those of Kaldi at 16 kHz (25 ms, 10 ms)."""
 
@@ -61,10 +63,10 @@ def normalised(mels: Tensor, lengths: Tensor) -> Tensor:
         mels: (batch, windows, bins).
         lengths: Windows of each recording, at least 2.
     """
-    inside = (torch.arange(mels.shape[1], device=mels.device) < lengths[:, None])[..., None]
+    own = inside(lengths, mels.shape[1])[..., None]
     count = lengths[:, None, None]
-    mean = (mels * inside).sum(1, keepdim=True) / count
-    centred = (mels - mean) * inside
+    mean = (mels * own).sum(1, keepdim=True) / count
+    centred = (mels - mean) * own
     variance = centred.square().sum(1, keepdim=True) / (count - 1)
     return centred / (variance + 1e-7).sqrt()
 

@@ -18,8 +18,9 @@ from pretune.evenly_spaced import evenly_spaced
 from pretune.limits import check_range
 from pretune.modalities.base import Batch, Corpus, Example, Modality
 from pretune.objectives.base import Floor
+from pretune.sound_frames import inside
 from pretune.spectrogram_grid import spectrograms
-from pretune.waveform_objective import WaveformObjective, inside
+from pretune.waveform_objective import WaveformObjective
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -15,7 +15,7 @@ from planted_sounds import classed, small_config, spoken, valued
 from pretune import audio_config, encoder, registry
 from pretune.features import FrozenFeatures, cached, logits
 from pretune.modalities.audio import Audio
-from pretune.waveform_objective import frame_counts, inside
+from pretune.sound_frames import frame_counts, inside
 
 TASKS: dict[str, tuple[dict[str, Any], Any]] = {
     "classification": ({}, classed),

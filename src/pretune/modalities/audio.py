@@ -20,6 +20,7 @@ from pretune.errors import ConfigError, ModelError
 from pretune.media_records import input_key, inputs_of, path_of
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.read_ahead import ahead
+from pretune.sound_frames import inside
 from pretune.wave_corpus import WaveCorpus
 
 RATE = 16_000
@@ -236,18 +237,18 @@ class Audio(Modality):
         windows = mel.num_frames(lengths)
         frames = windows.div(self._stride, rounding_mode="floor")
         most = int(frames.max())
-        inside = torch.arange(most, device=lengths.device) < frames[:, None]
+        own = inside(frames, most)
         if empty:
             features = torch.zeros(len(waves), most, mel.BINS * self._stride)
         else:
             mels = mel.normalised(mel.log_mel(waves, self.rate), windows)
-            features = mel.stacked(mels, self._stride)[:, :most] * inside[..., None]
-        return {"input_features": features, "attention_mask": inside.long()}
+            features = mel.stacked(mels, self._stride)[:, :most] * own[..., None]
+        return {"input_features": features, "attention_mask": own.long()}
 
     def _waveform(self, waves: Tensor, lengths: Tensor, empty: bool) -> Batch:
-        inside = torch.arange(waves.shape[1]) < lengths[:, None]
+        own = inside(lengths, waves.shape[1])
         if self._normalises and not empty:
-            mean = (waves * inside).sum(1, keepdim=True) / lengths[:, None]
-            centred = (waves - mean) * inside
+            mean = (waves * own).sum(1, keepdim=True) / lengths[:, None]
+            centred = (waves - mean) * own
             waves = centred / (centred.square().sum(1, keepdim=True) / lengths[:, None] + 1e-7).sqrt()
-        return {"input_values": waves, "attention_mask": inside.long()}
+        return {"input_values": waves, "attention_mask": own.long()}

@@ -19,8 +19,9 @@ from pretune.frame_clusters import COEFFICIENTS, assign, centroids, cepstra, smo
 from pretune.limits import check_range
 from pretune.modalities.base import Batch, Corpus, Example, Modality
 from pretune.objectives.base import Floor
+from pretune.sound_frames import inside, span_mask
 from pretune.spectrogram_grid import spectrograms
-from pretune.waveform_objective import WaveformObjective, inside, span_mask
+from pretune.waveform_objective import WaveformObjective
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -21,7 +21,8 @@ from pretune.limits import check_range
 from pretune.modalities.base import Batch, Corpus, Example, Modality
 from pretune.objectives.base import Floor
 from pretune.quantizer import GumbelQuantizer, perplexity
-from pretune.waveform_objective import WaveformObjective, inside, span_mask
+from pretune.sound_frames import inside, span_mask
+from pretune.waveform_objective import WaveformObjective
 
 
 class Wav2Vec2(WaveformObjective):

@@ -26,11 +26,11 @@ from pretune.modalities.base import Batch, Example, Modality
 from pretune.ngram import NGram
 from pretune.progress import say
 from pretune.read_ahead import ahead
+from pretune.sound_frames import frame_counts, inside
 from pretune.spelling import Spelling
 from pretune.targets import word_targets
 from pretune.tasks.base import Prediction, Target, Task
 from pretune.transcript_errors import Edits, edits, rates
-from pretune.waveform_objective import frame_counts, inside
 
 _LM_FILE = "lm.json"
 _DECODING = ("beam_width", "lm", "lm_weight", "word_bonus")
