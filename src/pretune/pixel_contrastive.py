@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-__all__ = ["PixelContrastive", "nt_xent"]
+__all__ = ["PixelContrastive"]
 
 from collections.abc import Sequence
-from math import log
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from pretune.contrast import paired, projection_head
 from pretune.evenly_spaced import evenly_spaced
 from pretune.image_grid import labelled_rows
 from pretune.limits import check_range
 from pretune.modalities.base import Batch, Corpus, Example, Modality
 from pretune.pixel_objective import Images, PixelObjective, stacked
-from pretune.text_contrastive import geometry
 from pretune.views import Views
 
 if TYPE_CHECKING:
@@ -62,9 +61,7 @@ class PixelContrastive(PixelObjective):
     def setup(self, model: PreTrainedModel, modality: Modality) -> None:
         """Builds the projection head."""
         super().setup(model, modality)
-        self.head = nn.Sequential(
-            nn.Linear(self.width, 2 * self.width), nn.GELU(), nn.Linear(2 * self.width, self.projection_size)
-        )
+        self.head = projection_head(self.width, self.projection_size)
 
     def collate(self, examples: Sequence[Example], rng: np.random.Generator) -> Batch:
         """Two normalised views: ``pixel_values`` and ``other_values``."""
@@ -81,9 +78,7 @@ class PixelContrastive(PixelObjective):
         pixels = torch.cat((batch["pixel_values"], batch["other_values"]))
         vectors = F.normalize(self.head(self.encode(pixels)).float(), dim=-1)
         first, second = vectors.chunk(2)
-        logs = geometry(first.detach(), second.detach(), (first @ second.T).detach())
-        chance = torch.tensor(log(max(1, 2 * len(first) - 1)))  # it depends on the size of the batch
-        return {"loss": nt_xent(first, second, self.temperature), "chance_loss": chance, **logs}
+        return paired(first, second, self.temperature)
 
     def pictures(self, corpus: Corpus) -> dict[str, Image]:
         """Pairs of views: is what they share what should be kept?"""
@@ -96,18 +91,3 @@ class PixelContrastive(PixelObjective):
                 rows | {"view": show(batch["pixel_values"]), "other view": show(batch["other_values"])}
             )
         }
-
-
-def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """Normalised temperature-scaled cross-entropy: each of the 2n unit vectors must name its partner among the rest.
-
-    Args:
-        first: (n, width), unit length.
-        second: (n, width), the partners in the same order.
-        temperature: Divides the similarities.
-    """
-    vectors = torch.cat((first, second))
-    num = len(first)
-    similarity = (vectors @ vectors.T / temperature).fill_diagonal_(-torch.inf)
-    partners = torch.arange(2 * num, device=vectors.device).roll(num)
-    return F.cross_entropy(similarity, partners)

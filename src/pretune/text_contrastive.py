@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TextContrastive", "geometry"]
+__all__ = ["TextContrastive"]
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from pretune.contrast import geometry
 from pretune.errors import ConfigError
 from pretune.masking import mask_tokens
 from pretune.modalities.base import Batch, Corpus, Example, Modality
@@ -105,15 +106,3 @@ class TextContrastive(TokenObjective):
     def floor(self, corpus: Corpus) -> Floor | None:
         """What word frequency alone reaches on ``mlm_loss``; without that, there is no reference."""
         return super().floor(corpus) if self.mlm_weight > 0 else None
-
-
-def geometry(first: Tensor, second: Tensor, similarity: Tensor) -> dict[str, Tensor]:
-    """How often views match, how near they are, how evenly texts spread (Wang and Isola 2020)."""
-    num = len(first)
-    apart = ~torch.eye(num, dtype=torch.bool, device=first.device)
-    distances = (2 - 2 * first @ first.T)[apart] if num > 1 else first.new_zeros(1)
-    return {
-        "match_accuracy": (similarity.argmax(dim=-1) == torch.arange(num, device=first.device)).float().mean(),
-        "alignment": (first - second).square().sum(dim=-1).mean(),
-        "uniformity": torch.logsumexp(-2 * distances, dim=0) - np.log(len(distances)),
-    }

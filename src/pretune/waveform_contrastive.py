@@ -5,19 +5,16 @@ from __future__ import annotations
 __all__ = ["WaveformContrastive", "crop"]
 
 from collections.abc import Sequence
-from math import log
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from pretune import wave_augment
+from pretune.contrast import paired, projection_head
 from pretune.limits import check_range
 from pretune.modalities.base import Batch, Example, Modality
-from pretune.pixel_contrastive import nt_xent
-from pretune.text_contrastive import geometry
 from pretune.waveform_objective import WaveformObjective
 
 _LEAST_SECONDS = 0.3
@@ -49,9 +46,7 @@ class WaveformContrastive(WaveformObjective):
     def setup(self, model: PreTrainedModel, modality: Modality) -> None:
         """Builds the projection head."""
         super().setup(model, modality)
-        self.head = nn.Sequential(
-            nn.Linear(self.width, 2 * self.width), nn.GELU(), nn.Linear(2 * self.width, self.projection_size)
-        )
+        self.head = projection_head(self.width, self.projection_size)
 
     def collate(self, examples: Sequence[Example], rng: np.random.Generator) -> Batch:
         """The encoder's inputs of two crops of each recording, those of the second with ``other_`` before their names.
@@ -75,9 +70,7 @@ class WaveformContrastive(WaveformObjective):
         """NT-Xent, and how often, how near and how evenly crops find each other."""
         other = {n.removeprefix(_OTHER): v for n, v in batch.items() if n.startswith(_OTHER)}
         first, second = self.vectors(batch), self.vectors(other)
-        logs = geometry(first.detach(), second.detach(), (first @ second.T).detach())
-        chance = torch.tensor(log(max(1, 2 * len(first) - 1)))  # it depends on the size of the batch
-        return {"loss": nt_xent(first, second, self.temperature), "chance_loss": chance, **logs}
+        return paired(first, second, self.temperature)
 
     def vectors(self, batch: Batch) -> Tensor:
         """Unit vectors that are compared, (batch, projection_size)."""

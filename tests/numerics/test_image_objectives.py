@@ -14,12 +14,12 @@ from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
 from pixel_stand_in import SIZE, StandInCorpus, StandInModality, config
 from pretune import encoder, registry
+from pretune.contrast import nt_xent
 from pretune.errors import ConfigError
 from pretune.image_decoder import ImageDecoder
 from pretune.objectives.gan import differentiably_augmented, gradient_penalty
 from pretune.objectives.mae import hide
 from pretune.patches import cut, grid_positions, joined
-from pretune.pixel_contrastive import nt_xent
 from pretune.representation import effective_rank, neighbour_accuracy, spread
 
 

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from transformers import Wav2Vec2ForPreTraining
 
 from pretune import encoder, mel, registry
+from pretune.contrast import nt_xent
 from pretune.errors import CollapseError, NumericsError
 from pretune.objectives.wav2vec2 import negatives, pick
-from pretune.pixel_contrastive import nt_xent
 from pretune.quantizer import GumbelQuantizer, perplexity
 from pretune.waveform_contrastive import crop
 from waveform_stand_in import StandInAudio, StandInWaves
