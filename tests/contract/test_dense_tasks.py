@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from transformers import AutoModel, ConvNextV2Config, ResNetConfig, ViTConfig
 from planted_images import VOID, boxed, masked
 from pretune import encoder, registry
 from pretune.dense_task import DenseTask
-from pretune.features import FrozenFeatures, cached
+from pretune.features import cached
 from pretune.modalities.image import Image
+from task_contract import assert_micro_batches_equal_one_batch, checkpoint, learnt, tuned
 
 TASKS = {"detection": ({}, boxed, "objects"), "segmentation": ({"ignore_index": VOID}, masked, "mask")}
 ENCODERS = {
@@ -41,64 +41,23 @@ def test_every_dense_task_is_tested() -> None:
     assert found == set(TASKS)
 
 
-@cache
-def checkpoint(family: str, root: Path) -> Path:
-    torch.manual_seed(0)
-    folder = root / family
-    AutoModel.from_config(ENCODERS[family]).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("encoders")
-
-
 def ready(name: str, family: str, root: Path) -> tuple[Any, list[Any], list[str]]:
     options, make, role = TASKS[name]
     records = make(8)
     task = registry.build("task", {"name": name, "width": 16, **options})
     task.modality = Image(image_size=24)
     task.modality.learn([r["image"] for r in records])
-    labels = [task.read_label(r, role) for r in records]
-    task.learn_labels(labels)
-    examples = [task.labelled(e, y) for e, y in zip(task.process(records), labels, strict=True)]
+    examples = learnt(task, records, role)
     torch.manual_seed(0)
-    report = task.setup_from(checkpoint(family, root), task.modality)
+    report = task.setup_from(checkpoint(ENCODERS[family], root / family), task.modality)
     assert all(n.startswith(("decoder.", "outputs.")) for n in report.new)
     return task, examples, report.new
-
-
-def trained(task: Any, examples: Any, strategy: Any, steps: int = 4) -> list[float]:
-    optimizer = torch.optim.AdamW(task.parameters(), 3e-3)
-    task.train()
-    losses = []
-    for step in range(steps):
-        strategy.thaw(task.model, step / steps)
-        logs = task(task.collate([examples[i] for i in range(len(examples))]))
-        losses.append(float(logs["loss"].detach()))
-        optimizer.zero_grad()
-        logs["loss"].backward()
-        strategy.before_step(task.model, 3e-3)
-        optimizer.step()
-    return losses
 
 
 @pytest.mark.parametrize(("name", "family", "method"), CASES)
 def test_strategies_train_the_head_and_leave_a_model_that_loads(name, family, method, root, tmp_path):
     task, examples, new = ready(name, family, root)
-    before = {n: p.detach().clone() for n, p in task.model.named_parameters()}
-    strategy = registry.build("strategy", method)
-    task.model = strategy.setup(task.model, new)
-    with cached(task, [strategy], examples) as (stored,):
-        assert isinstance(stored, FrozenFeatures) is (method == "freeze")
-        losses = trained(task, stored, strategy)
-    task.model = strategy.finish(task.model)
-    assert losses[-1] < losses[0]
-    after = dict(task.model.named_parameters())
-    assert all(not torch.equal(before[n], after[n]) for n in new)
-    if method == "freeze":
-        assert all(torch.equal(before[n], after[n]) for n in before if n not in new)
+    assert tuned(task, examples, new, method, steps=4, lr=3e-3) == set(new)
     task.export().save_pretrained(tmp_path)
     model, report = encoder.make(task.auto_class_for("pixels"), tmp_path)
     assert not report.new
@@ -129,16 +88,7 @@ def test_cached_features_give_the_same_bits(name, family, layers, root):
 @pytest.mark.parametrize("name", TASKS)
 def test_micro_batches_equal_one_batch(name, root):
     task, examples, _ = ready(name, "vit", root)
-    task.eval()
-    whole = task(task.collate(examples))["loss"]
-    batches = [task.collate(examples[:3]), task.collate(examples[3:])]
-    key = next(iter(task.counts(batches[0])))
-    total = sum(task.counts(b)[key] for b in batches)
-    parts = torch.zeros(())
-    for batch in batches:
-        task.scale = {key: 2 * task.counts(batch)[key] / total}
-        parts = parts + task(batch)["loss"] / 2
-    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
+    assert_micro_batches_equal_one_batch(task, examples)
 
 
 @pytest.mark.parametrize("name", TASKS)

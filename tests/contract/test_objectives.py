@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
+from objective_contract import steps, whole_and_parts
 from pretune import encoder, registry
 from pretune.errors import ConfigError
 from pretune.objectives.base import Objective
@@ -49,20 +50,13 @@ def test_loss_falls_and_reaches_the_encoder(name, family):
     batch = batch_of(objective)
     optimizer = torch.optim.AdamW(objective.parameters(), lr=3e-3)
     losses = []
-    for step in range(20):
-        torch.manual_seed(step)
-        logs = objective(batch)
-        assert all(torch.isfinite(v).all() and v.dim() == 0 for v in logs.values()), logs
-        assert not any(v.requires_grad for k, v in logs.items() if k != "loss")
-        optimizer.zero_grad()
-        logs["loss"].backward()
+    for step, logs in steps(objective, batch, optimizer, 20):
         if step == 0:
             absent = [n for n, p in objective.named_parameters() if p.requires_grad and p.grad is None]
             assert not absent, f"no gradient (breaks DDP): {absent}"
             blocks = [p for n, p in objective.model.named_parameters() if ".layer" in n or "layers." in n]
             assert blocks
             assert all(p.grad.abs().sum() > 0 for p in blocks if p.dim() > 1)
-        optimizer.step()
         losses.append(logs["loss"].item())
     assert np.mean(losses[-3:]) < losses[0] - 0.01, losses
 
@@ -101,24 +95,12 @@ def test_scaled_halves_equal_the_whole(name, monkeypatch):
     if name == "electra":  # its samples are random: take the likeliest token, so that both runs draw the same
         monkeypatch.setattr("pretune.objectives.electra._sample", lambda logits: logits.argmax(-1))
     batch = batch_of(objective)
-    total = objective.counts(batch)
-    if not total:
+    gradients = whole_and_parts(objective, batch, 3)
+    if gradients is None:
         pytest.skip("no counts: its micro-batches weigh the same")
-    whole = gradients(objective, [batch], [{}])
-    halves = [{k: v[s] for k, v in batch.items()} for s in (slice(0, 3), slice(3, 8))]
-    scales = [{k: n / total[k] for k, n in objective.counts(h).items()} for h in halves]
-    parts = gradients(objective, halves, scales)
+    whole, parts = gradients
     for name_, gradient in whole.items():
         assert torch.allclose(gradient, parts[name_], atol=1e-5, rtol=1e-4), name_
-
-
-def gradients(objective, batches, scales):
-    objective.zero_grad()
-    for batch, scale in zip(batches, scales, strict=True):
-        objective.scale = scale
-        objective(batch)["loss"].backward()
-    objective.scale = {}
-    return {n: p.grad.clone() for n, p in objective.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,14 +7,12 @@ import pytest
 import torch
 from transformers import AutoModel, AutoModelForImageClassification
 
+from objective_contract import assert_a_stopped_run_ends_alike, steps, whole_and_parts
 from pixel_stand_in import SIZE, StandInCorpus, StandInModality, config
 from pretune import encoder, registry
-from pretune.checkpoint import RunDirectory
 from pretune.errors import ConfigError
-from pretune.loop import own_tensors
 from pretune.objectives.base import Objective
 from pretune.representation import collapsed, effective_rank, spread
-from pretune.train import Interrupted, fit
 
 FAMILIES = ("vit", "convnext", "resnet")
 
@@ -54,13 +52,7 @@ def test_loss_falls_and_reaches_the_encoder(name, family):
     own = [p for n, p in objective.named_parameters() if not n.startswith("generator")]
     optimizer = torch.optim.AdamW(own, lr=3e-3, betas=objective.betas)
     losses = []
-    for step in range(20):
-        torch.manual_seed(step)
-        logs = objective(batch)
-        assert all(torch.isfinite(v).all() and v.dim() == 0 for v in logs.values()), logs
-        assert not any(v.requires_grad for k, v in logs.items() if k != "loss")
-        optimizer.zero_grad()
-        logs["loss"].backward()
+    for step, logs in steps(objective, batch, optimizer, 20):
         if step == 0:
             absent = [n for n, p in objective.named_parameters() if p.requires_grad and p.grad is None]
             assert not absent, f"no gradient (breaks DDP): {absent}"
@@ -68,8 +60,6 @@ def test_loss_falls_and_reaches_the_encoder(name, family):
             assert matrices
             # layer scales of ConvNeXt V2 start at 0, behind them gradients do too
             assert np.mean([float(p.grad.abs().sum() > 0) for p in matrices]) > 0.4
-        optimizer.step()
-        objective.after_step(step / 20)
         losses.append(logs.get("critic_loss", logs["loss"]).item())
     assert np.mean(losses[-3:]) < losses[0] - 0.01, losses
 
@@ -117,56 +107,17 @@ def test_collate_depends_on_examples_and_rng_alone(name):
 def test_scaled_halves_equal_the_whole(name):
     objective = make(name).eval()
     batch = batch_of(objective)
-    total = objective.counts(batch)
-    if not total:
+    gradients = whole_and_parts(objective, batch, 3)
+    if gradients is None:
         pytest.skip("no counts: its micro-batches weigh the same")
-    whole = gradients(objective, [batch], [{}])
-    halves = [{k: v[s] for k, v in batch.items()} for s in (slice(0, 3), slice(3, 8))]
-    scales = [{k: n / total[k] for k, n in objective.counts(h).items()} for h in halves]
-    parts = gradients(objective, halves, scales)
+    whole, parts = gradients
     for name_, gradient in whole.items():
         torch.testing.assert_close(gradient, parts[name_], atol=1e-5, rtol=1e-3, msg=name_)
 
 
-def gradients(objective, batches, scales):
-    objective.zero_grad()
-    for batch, scale in zip(batches, scales, strict=True):
-        objective.scale = scale
-        objective(batch)["loss"].backward()
-    objective.scale = {}
-    return {n: p.grad.clone() for n, p in objective.named_parameters() if p.grad is not None}
-
-
-def train(name, folder, stop_at=None):
-    """Eight steps of `fit`; with `stop_at`, a Ctrl-C after so many."""
-    objective = make(name)
-    run = RunDirectory(folder)
-    state = run.open({"verb": "test"})
-    after_step, calls = objective.after_step, []
-
-    def counted(progress):
-        after_step(progress)
-        calls.append(progress)
-        if len(calls) == stop_at:
-            import os
-            import signal
-
-            os.kill(os.getpid(), signal.SIGINT)
-
-    objective.after_step = counted
-    view = objective.examples(StandInCorpus(), seed=0)
-    fit(objective, view, run=run, state=state, budget="8steps", batch_size=6, lr=1e-3, seed=3, precision="fp32")
-    return own_tensors(objective)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stopped_run_ends_with_the_same_bits(name, tmp_path):
-    whole = train(name, tmp_path / "whole")
-    with pytest.raises(Interrupted):
-        train(name, tmp_path / "cut", stop_at=5)
-    again = train(name, tmp_path / "cut")
-    assert whole.keys() == again.keys()
-    assert all(torch.equal(whole[n], again[n]) for n in whole)
+    assert_a_stopped_run_ends_alike(lambda: make(name), StandInCorpus(), tmp_path, number=8, stop_at=5)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,14 +9,12 @@ import pytest
 import torch
 from transformers import AutoModel
 
+from objective_contract import assert_a_stopped_run_ends_alike, steps, whole_and_parts
 from pretune import encoder, registry
 from pretune.audio_config import FAMILIES
-from pretune.checkpoint import RunDirectory
 from pretune.errors import ConfigError
-from pretune.loop import own_tensors
 from pretune.objectives.base import Objective
 from pretune.representation import effective_rank
-from pretune.train import Interrupted, fit
 from waveform_stand_in import WIDTH, StandInAudio, StandInWaves
 
 CORPUS = StandInWaves()
@@ -73,20 +71,12 @@ def test_loss_falls_and_reaches_every_parameter(name, options, family):
     batch = batch_of(objective)
     optimizer = torch.optim.AdamW(objective.parameters(), lr=3e-3, betas=objective.betas)
     losses = []
-    for step in range(15):
-        torch.manual_seed(step)
-        logs = objective(batch)
-        assert all(torch.isfinite(v).all() and v.dim() == 0 for v in logs.values()), logs
-        assert not any(v.requires_grad for k, v in logs.items() if k != "loss")
-        optimizer.zero_grad()
-        logs["loss"].backward()
+    for step, logs in steps(objective, batch, optimizer, 15):
         if step == 0:
             absent = [n for n, p in objective.named_parameters() if p.grad is None]
             assert not absent, f"no gradient (breaks DDP): {absent}"
             matrices = [p for p in objective.model.parameters() if p.dim() > 1]
             assert np.mean([float(p.grad.abs().sum() > 0) for p in matrices]) > 0.9
-        optimizer.step()
-        objective.after_step(step / 15)
         losses.append(logs["loss"].item())
     assert np.mean(losses[-3:]) < losses[0] - 0.01, losses
 
@@ -138,62 +128,19 @@ def test_scaled_parts_equal_the_whole(name, options, family):
     # how evenly codes are used in two halves does not say how evenly they are in both
     objective = make(name, options | ({"diversity_weight": 0.0} if name == "wav2vec2" else {}), family).eval()
     batch = batch_of(objective)
-    total = objective.counts(batch)
-    if not total:
+    gradients = whole_and_parts(objective, batch, 2)
+    if gradients is None:
         assert name == "contrastive", "only where others of the batch are the negatives do parts differ from the whole"
         return
-    whole = gradients(objective, [batch], [{}])
-    parts = [{k: v[s] for k, v in batch.items()} for s in (slice(0, 2), slice(2, 6))]
-    scales = [{k: n / total[k] for k, n in objective.counts(p).items()} for p in parts]
-    found = gradients(objective, parts, scales)
+    whole, found = gradients
     assert whole.keys() == found.keys()
     for key, gradient in whole.items():
         torch.testing.assert_close(gradient, found[key], atol=2e-5, rtol=2e-3, msg=key)
 
 
-def gradients(objective, batches, scales):
-    objective.zero_grad()
-    for batch, scale in zip(batches, scales, strict=True):
-        objective.scale = scale
-        objective(batch)["loss"].backward()
-    objective.scale = {}
-    return {n: p.grad.clone() for n, p in objective.named_parameters() if p.grad is not None}
-
-
-def train(name, options, folder, stop_at=None):
-    """Six steps of `fit`; with `stop_at`, a Ctrl-C after so many."""
-    objective = make(name, options)
-    run = RunDirectory(folder)
-    state = run.open({"verb": "test"})
-    after_step, calls = objective.after_step, []
-
-    def counted(progress):
-        after_step(progress)
-        calls.append(progress)
-        if len(calls) == stop_at:
-            import os
-            import signal
-
-            os.kill(os.getpid(), signal.SIGINT)
-
-    objective.after_step = counted
-    view = objective.examples(CORPUS, seed=0)
-    lengths = objective.lengths(view)
-    fit(
-        objective, view, run=run, state=state, budget="6steps", batch_size=6, lr=1e-3, seed=3, precision="fp32",
-        lengths=lengths,
-    )  # fmt: skip
-    return own_tensors(objective)
-
-
 @every
 def test_a_stopped_run_ends_with_the_same_bits(name, options, tmp_path):
-    whole = train(name, options, tmp_path / "whole")
-    with pytest.raises(Interrupted):
-        train(name, options, tmp_path / "cut", stop_at=3)
-    again = train(name, options, tmp_path / "cut")
-    assert whole.keys() == again.keys()
-    assert all(torch.equal(whole[n], again[n]) for n in whole)
+    assert_a_stopped_run_ends_alike(lambda: make(name, options), CORPUS, tmp_path, number=6, stop_at=3)
 
 
 @every

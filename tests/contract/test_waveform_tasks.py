@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ from transformers import AutoModel
 
 from planted_sounds import classed, small_config, spoken, valued
 from pretune import audio_config, encoder, registry
-from pretune.features import FrozenFeatures, cached, logits
+from pretune.features import cached, logits
 from pretune.modalities.audio import Audio
 from pretune.sound_frames import frame_counts, inside
+from task_contract import assert_micro_batches_equal_one_batch, checkpoint, learnt, tuned
 
 TASKS: dict[str, tuple[dict[str, Any], Any]] = {
     "classification": ({}, classed),
@@ -34,63 +34,22 @@ def test_every_task_on_sound_is_tested() -> None:
     assert {c.__module__.rpartition(".")[2] for c in registry.classes("task") if "waveform" in c.accepts} == set(TASKS)
 
 
-@cache
-def checkpoint(family: str, root: Path) -> Path:
-    torch.manual_seed(0)
-    AutoModel.from_config(small_config(family)).save_pretrained(root / family)
-    return root / family
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("encoders")
-
-
 def ready(name: str, family: str, root: Path, **options: Any) -> tuple[Any, list[Any], list[str]]:
     records = TASKS[name][1](8)
     task = registry.build("task", {"name": name, **options})
     task.modality = Audio()
     task.modality.config("tiny", family)
-    column = task.label_role
-    labels = [task.read_label(r, column) for r in records]
-    task.learn_labels(labels)
-    examples = [task.labelled(e, y) for e, y in zip(task.process(records), labels, strict=True)]
+    examples = learnt(task, records, task.label_role)
     torch.manual_seed(0)
-    report = task.setup_from(checkpoint(family, root), task.modality)
+    report = task.setup_from(checkpoint(small_config(family), root / family), task.modality)
     assert all(n.startswith(("classifier.", "projector.", "lm_head.", "layer_weights")) for n in report.new)
     return task, examples, report.new
-
-
-def trained(task: Any, examples: Any, strategy: Any, steps: int = 6) -> list[float]:
-    optimizer = torch.optim.AdamW(task.parameters(), 1e-2)
-    task.train()
-    losses = []
-    for step in range(steps):
-        strategy.thaw(task.model, step / steps)
-        logs = task(task.collate([examples[i] for i in range(len(examples))]))
-        losses.append(float(logs["loss"].detach()))
-        optimizer.zero_grad()
-        logs["loss"].backward()
-        strategy.before_step(task.model, 3e-3)
-        optimizer.step()
-    return losses
 
 
 @pytest.mark.parametrize(("name", "family", "method"), CASES)
 def test_strategies_train_the_head_and_leave_a_model_that_loads(name, family, method, root, tmp_path):
     task, examples, new = ready(name, family, root)
-    before = {n: p.detach().clone() for n, p in task.model.named_parameters()}
-    strategy = registry.build("strategy", method)
-    task.model = strategy.setup(task.model, new)
-    with cached(task, [strategy], examples) as (stored,):
-        assert isinstance(stored, FrozenFeatures) is (method == "freeze")
-        losses = trained(task, stored, strategy)
-    task.model = strategy.finish(task.model)
-    assert losses[-1] < losses[0]
-    after = dict(task.model.named_parameters())
-    assert any(not torch.equal(before[n], after[n]) for n in new)
-    if method == "freeze":
-        assert all(torch.equal(before[n], after[n]) for n in before if n not in new)
+    assert tuned(task, examples, new, method, steps=6, lr=1e-2)
     exported = task.export().eval()
     exported.save_pretrained(tmp_path)
     task.modality.save(tmp_path)
@@ -130,16 +89,7 @@ def test_cached_features_give_the_same_bits(name, options, family, layers, root)
 @pytest.mark.parametrize("name", TASKS)
 def test_micro_batches_equal_one_batch(name, root):
     task, examples, _ = ready(name, "wav2vec2-bert", root)
-    task.eval()
-    whole = task(task.collate(examples))["loss"]
-    batches = [task.collate(examples[:3]), task.collate(examples[3:])]
-    key = next(iter(task.counts(batches[0])))
-    total = sum(task.counts(b)[key] for b in batches)
-    parts = torch.zeros(())
-    for batch in batches:
-        task.scale = {key: 2 * task.counts(batch)[key] / total}
-        parts = parts + task(batch)["loss"] / 2
-    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
+    assert_micro_batches_equal_one_batch(task, examples)
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -1,0 +1,72 @@
+"""What the contract tests of tasks of several kinds do: encoders to start from, training with a strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModel
+
+from pretune import registry
+from pretune.features import FrozenFeatures, cached
+
+
+def checkpoint(config: Any, folder: Path) -> Path:
+    """The folder with a random encoder of this config; it is written once."""
+    if not folder.exists():
+        torch.manual_seed(0)
+        AutoModel.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def learnt(task: Any, records: Sequence[Any], role: str) -> list[Any]:
+    """Examples with labels, of a task that learns its labels from them."""
+    labels = [task.read_label(r, role) for r in records]
+    task.learn_labels(labels)
+    return [task.labelled(e, y) for e, y in zip(task.process(records), labels, strict=True)]
+
+
+def tuned(task: Any, examples: Any, new: Sequence[str], method: str, *, steps: int, lr: float) -> set[str]:
+    """Trains with a strategy: the loss must fall, and only the head move if frozen; names of `new` that moved."""
+    before = {n: p.detach().clone() for n, p in task.model.named_parameters()}
+    strategy = registry.build("strategy", method)
+    task.model = strategy.setup(task.model, new)
+    with cached(task, [strategy], examples) as (stored,):
+        assert isinstance(stored, FrozenFeatures) is (method == "freeze")
+        losses = _trained(task, stored, strategy, steps, lr)
+    task.model = strategy.finish(task.model)
+    assert losses[-1] < losses[0]
+    after = dict(task.model.named_parameters())
+    if method == "freeze":
+        assert all(torch.equal(before[n], after[n]) for n in before if n not in new)
+    return {n for n in new if not torch.equal(before[n], after[n])}
+
+
+def _trained(task: Any, examples: Any, strategy: Any, steps: int, lr: float) -> list[float]:
+    optimizer = torch.optim.AdamW(task.parameters(), lr)
+    task.train()
+    losses = []
+    for step in range(steps):
+        strategy.thaw(task.model, step / steps)
+        logs = task(task.collate([examples[i] for i in range(len(examples))]))
+        losses.append(float(logs["loss"].detach()))
+        optimizer.zero_grad()
+        logs["loss"].backward()
+        strategy.before_step(task.model, 3e-3)
+        optimizer.step()
+    return losses
+
+
+def assert_micro_batches_equal_one_batch(task: Any, examples: Sequence[Any]) -> None:
+    task.eval()
+    whole = task(task.collate(examples))["loss"]
+    batches = [task.collate(examples[:3]), task.collate(examples[3:])]
+    key = next(iter(task.counts(batches[0])))
+    total = sum(task.counts(b)[key] for b in batches)
+    parts = torch.zeros(())
+    for batch in batches:
+        task.scale = {key: 2 * task.counts(batch)[key] / total}
+        parts = parts + task(batch)["loss"] / 2
+    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
