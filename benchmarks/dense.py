@@ -13,14 +13,13 @@ the output when it is done; running again adds what is missing. Prints a Markdow
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pretune
 from pretune.intervals import mean_interval
-from quality import append, rows
+from quality import measured
 
 CAMVID = [
     "Sky",
@@ -43,7 +42,6 @@ SETS: dict[str, dict[str, Any]] = {
     },
 }
 SHOWN = {"bccd": ("map", "map50"), "camvid": ("miou", "accuracy")}
-KEYS = ("set", "arm", "strategy", "seed")
 
 
 def run(options: argparse.Namespace, arm: str, source: str | None, seed: int) -> dict[str, Any]:
@@ -95,15 +93,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     arms: dict[str, str | None] = {f"scratch {options.family}": None, **dict(p.split("=", 1) for p in options.pre)}
-    done = rows(options.out) if options.out.exists() else []
-    for seed in range(options.seeds):
-        for arm, source in arms.items():
-            facts = {"set": options.set, "arm": arm, "strategy": options.strategy if source else "full", "seed": seed}
-            if any(all(r[k] == facts[k] for k in KEYS) and r["steps"] == options.steps for r in done):
-                continue
-            done.append({**facts, "steps": options.steps, **run(options, arm, source, seed)})
-            append(options.out, done[-1])
-            print(done[-1], file=sys.stderr, flush=True)
+    cells = [
+        {"set": options.set, "arm": arm, "strategy": options.strategy if source else "full", "seed": seed,
+         "steps": options.steps}
+        for seed in range(options.seeds) for arm, source in arms.items()
+    ]  # fmt: skip
+    done = measured(options.out, cells, lambda cell: run(options, cell["arm"], arms[cell["arm"]], cell["seed"]))
     print(table(done))
 
 

@@ -15,24 +15,21 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import pretune
-from pretune.checkpoint import RunDirectory
-from quality import append, rows, shown
+from few_labels import losses, pretrained, sample
+from quality import measured, shown
 
 OBJECTIVES = "autoencoder,vae,gan,mae,contrastive,distill"
 FAMILIES = {"mae": "vit", "gan": "convnext"}
@@ -53,33 +50,6 @@ def records(data: Path, name: str, part: str) -> list[dict[str, Any]]:
 
 def _idx(file: str, header: int) -> np.ndarray:
     return np.frombuffer(gzip.decompress(Path(file).read_bytes())[header:], dtype=np.uint8)
-
-
-def sample(found: list[dict[str, Any]], number: int, seed: int) -> list[dict[str, Any]]:
-    """As many of every class as the number allows, drawn at random."""
-    rng = np.random.default_rng(seed)
-    labels = np.array([r["label"] for r in found])
-    classes = np.unique(labels)
-    each = -(-number // len(classes))
-    picks = np.concatenate([rng.permutation(np.flatnonzero(labels == c))[:each] for c in classes])
-    return [found[i] for i in rng.permutation(picks)[:number]]
-
-
-def pretrained(options: argparse.Namespace, objective: str, train: list[dict[str, Any]]) -> dict[str, Any]:
-    """Pre-trains, or goes on with or finds an earlier run; its folder and last held-out values."""
-    folder = options.out / f"{options.set}-{objective}"
-    if not (folder / "lineage.json").exists():
-        own = (o.split(".", 1)[1].split("=", 1) for o in options.option if o.startswith(f"{objective}."))
-        spec = {"name": objective} | {k: yaml.safe_load(v) for k, v in own}
-        family = family_of(options, objective)
-        # the images alone: labels cannot leak, and the run's fingerprint is that of what it saw
-        pretune.pretrain(
-            [{"image": r["image"]} for r in train], out=str(folder), objective=spec, modality="image",
-            budget=options.budget, size=options.size, family=family, seed=0, checkpoint_every="2m",
-        )  # fmt: skip
-    valid = [r for r in RunDirectory(folder).metrics() if any(k.startswith("valid_") for k in r)]
-    facts = json.loads((folder / "lineage.json").read_text())
-    return {"folder": str(folder), "floor": facts["floor"], "images": facts["tokens"], **valid[-1]}
 
 
 def family_of(options: argparse.Namespace, objective: str) -> str:
@@ -135,17 +105,6 @@ def table(done: list[dict[str, Any]], arms: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
-def losses(runs: dict[str, dict[str, Any]]) -> str:
-    """Held-out loss beside its reference value, and how many directions the vectors use."""
-    lines = ["| objective | images seen | held-out loss | reference | effective rank |", "|---|---|---|---|---|"]
-    for name, run in runs.items():
-        loss = next(run[k] for k in ("valid_critic_loss", "valid_reconstruction_loss", "valid_loss") if k in run)
-        reference = run["floor"] if run["floor"] is not None else run.get("valid_chance_loss")
-        shown = "-" if reference is None else f"{reference:.3f}"
-        lines.append(f"| {name} | {run['images']:,} | {loss:.3f} | {shown} | {run['valid_effective_rank']:.1f} |")
-    return "\n".join(lines)
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -169,26 +128,28 @@ def main() -> None:
     options = arguments()
     options.out.mkdir(parents=True, exist_ok=True)
     train, test = records(options.data, options.set, "train"), records(options.data, options.set, options.test)
-    runs = {name: pretrained(options, name, train) for name in options.objectives.split(",")}
-    file = options.out / f"{options.set}-{options.test}.jsonl"
-    done = rows(file) if file.exists() else []
-    have = {(d["labels"], d["seed"], d["arm"]) for d in done}
-    families = {name: family_of(options, name) for name in runs}
+    families = {name: family_of(options, name) for name in options.objectives.split(",")}
+    pool = [{"image": r["image"]} for r in train]
+    runs = {
+        n: pretrained(options, n, pool, options.out / f"{options.set}-{n}", modality="image", family=family)
+        for n, family in families.items()
+    }
     sources = {f"scratch {f}": runs[n]["folder"] for n, f in families.items()} | {
         n: r["folder"] for n, r in runs.items()
     }
     arms = {a: a for a in ["linear", *sources]} | {n: f"scratch {f}" for n, f in families.items()}
-    cells = [(int(n), s, a) for n in options.labels.split(",") for s in range(options.seeds) for a in arms]
-    for number, seed, arm in (c for c in cells if c not in have):
+
+    def measure(cell: dict[str, Any]) -> dict[str, float]:
+        number, seed, arm = cell.values()
         few = sample(train, number, seed)
         if arm == "linear":
-            found = {"accuracy": linear(few, test, number)}
-        else:
-            found = tuned(options, arm, sources[arm], few, test, seed)
-        done.append({"labels": number, "seed": seed, "arm": arm, **found})
-        append(file, done[-1])
-        print(done[-1], file=sys.stderr, flush=True)
-    print(table(done, arms), losses(runs), sep="\n\n")
+            return {"accuracy": linear(few, test, number)}
+        return tuned(options, arm, sources[arm], few, test, seed)
+
+    numbers, seeds = [int(n) for n in options.labels.split(",")], range(options.seeds)
+    cells = [{"labels": n, "seed": s, "arm": a} for n in numbers for s in seeds for a in arms]
+    done = measured(options.out / f"{options.set}-{options.test}.jsonl", cells, measure)
+    print(table(done, arms), losses(runs, seen="images seen", shown=",.0f"), sep="\n\n")
 
 
 if __name__ == "__main__":

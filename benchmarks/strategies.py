@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 
 import pretune
-from quality import append, rows, sample, shown
+from quality import measured, rows, sample, shown
 
 STRATEGIES = ("full", "freeze", "unfreeze", "probe_then_full", "l2sp", "layer_decay", "lora")
 SETS = {"sst2": 128, "rte123": None}
@@ -73,21 +72,20 @@ def main() -> None:
     parser.add_argument("--test", default="test.jsonl", help="file to score on; valid.jsonl to choose rates")
     options = parser.parse_args()
     rates = {k: [float(x) for x in v.split(",")] for k, v in (p.split("=", 1) for p in options.lr)}
-    done = rows(options.out) if options.out.exists() else []
-    have = {(d["set"], d["strategy"], d["lr"], d["seed"]) for d in done}
-    for name in options.sets.split(","):
-        train, test = (rows(options.data / name / f) for f in ("train.jsonl", options.test))
-        for seed in range(options.seeds):
-            for strategy in options.strategies.split(","):
-                for lr in rates.get(strategy, [None]):
-                    if (name, strategy, lr, seed) in have:
-                        continue
-                    labels = sample(train, SETS.get(name), seed)
-                    source = options.source or minilm()
-                    found = cell(source, strategy, labels, test, seed, lr, options.steps)
-                    done.append({"set": name, "strategy": strategy, "lr": lr, "seed": seed, **found})
-                    append(options.out, done[-1])
-                    print(done[-1], file=sys.stderr, flush=True)
+    names, source = options.sets.split(","), options.source or minilm()
+    parts = {name: [rows(options.data / name / f) for f in ("train.jsonl", options.test)] for name in names}
+
+    def measure(wanted: dict[str, Any]) -> dict[str, Any]:
+        name, strategy, lr, seed = wanted.values()
+        train, test = parts[name]
+        return cell(source, strategy, sample(train, SETS.get(name), seed), test, seed, lr, options.steps)
+
+    cells = [
+        {"set": name, "strategy": strategy, "lr": lr, "seed": seed}
+        for name in names for seed in range(options.seeds) for strategy in options.strategies.split(",")
+        for lr in rates.get(strategy, [None])
+    ]  # fmt: skip
+    done = measured(options.out, cells, measure)
     print(table(done))
 
 
