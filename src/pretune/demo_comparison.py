@@ -1,19 +1,22 @@
-"""What every demo does with labels: own pre-training, scratch and a classical baseline on the same records."""
+"""What every demo does with labels: own pre-training, scratch and a baseline on the same records, an explanation."""
 
 from __future__ import annotations
 
-__all__ = ["SYSTEMS", "Part", "compare", "measured"]
+__all__ = ["Part", "compare", "concluded", "drawn", "explained", "measured", "repeated"]
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pretune import machine
-from pretune.demo import Curve, Measured, System
+from pretune.demo import Curve, Measured, System, verdict
+from pretune.explaining import explain_records
+from pretune.explanation import Explanation
 from pretune.finetuning import finetune
 from pretune.predicting import Predictor, load
 from pretune.progress import say
@@ -21,7 +24,23 @@ from pretune.progress import say
 Part: TypeAlias = dict[str, Any]
 """One seed: ``train`` and ``test`` (rows with ``label``), and for each system ``labels``, ``right`` and ``seconds``."""
 
-SYSTEMS = ("own", "scratch", "baseline")
+_SYSTEMS = ("own", "scratch", "baseline")
+
+
+def repeated(seed: int, seeds: int, part: Callable[[int], Part]) -> list[Part]:
+    """What `part` gives for each seed, which is said before."""
+    parts = []
+    for k in range(seeds):
+        say(f"3. fine-tuning from it and from scratch, seed {seed + k} ({k + 1} of {seeds})")
+        parts.append(part(seed + k))
+    return parts
+
+
+def drawn(labels: ArrayLike, classes: Iterable[Any], per_class: int, seed: int) -> list[int]:
+    """Places of the same number of each class among the labels, at random."""
+    rng = np.random.default_rng(seed)
+    places = [np.flatnonzero(np.asarray(labels) == c) for c in classes]
+    return np.concatenate([rng.choice(mine, per_class, replace=False) for mine in places]).tolist()
 
 
 def compare(
@@ -53,7 +72,7 @@ def compare(
     """
     truth = [str(r["label"]) for r in held]
     found: Part = {"train": list(rows), "test": list(held)}
-    for name in SYSTEMS[:2]:
+    for name in _SYSTEMS[:2]:
         folder, start = str(out / f"{name}-{seed}"), time.monotonic()
         finetune(train, out=folder, from_=str(own), scratch=name == "scratch", valid_rate=0.0, seed=seed, **options)
         seconds = time.monotonic() - start
@@ -61,7 +80,7 @@ def compare(
         found[name] = _scored([p["label"] for p in predictions], truth, seconds)
     start = time.monotonic()
     found["baseline"] = _scored(baseline(rows, held, seed), truth, time.monotonic() - start)
-    for name in SYSTEMS:
+    for name in _SYSTEMS:
         say(f"   {name:<9} {100 * np.mean(found[name]['right']):.1f} % right of {len(truth)} held-out {items}")
     return found
 
@@ -69,6 +88,29 @@ def compare(
 def _scored(predicted: Sequence[str], truth: Sequence[str], seconds: float) -> dict[str, Any]:
     right = [p == t for p, t in zip(predicted, truth, strict=True)]
     return {"labels": list(predicted), "right": right, "seconds": seconds}
+
+
+def explained(predictor: Predictor, part: Part, role: str) -> tuple[Explanation, dict[str, Any]]:
+    """Explains the first test record that the model gets right, or the first one; also what the page says of it."""
+    at = next((i for i, right in enumerate(part["own"]["right"]) if right), 0)
+    row = part["test"][at]
+    found = explain_records(predictor, [{role: row[role]}])[0]
+    say(found.heading)
+    return found, {"label": row["label"], "predicted": found.target, "probability": found.answer}
+
+
+def concluded(page: Path, parts: Sequence[Part], *, classical: str, predict: str) -> Path:
+    """Says who won, where the page is and what else to predict; returns the page.
+
+    Args:
+        page: Written.
+        parts: One a seed.
+        classical: Name of the baseline.
+        predict: What to give `pretune predict`.
+    """
+    say(verdict(*(np.array([p[name]["right"] for p in parts]) for name in _SYSTEMS), classical=classical))
+    say(f"4. report: {page}\n   try: pretune predict {predict}")
+    return page
 
 
 def measured(

@@ -7,7 +7,7 @@ __all__ = ["run"]
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,15 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, train_test_split
 
-from pretune.demo import DemoResult, Wording, picture_of, render_demo, verdict
-from pretune.demo_comparison import SYSTEMS, Part, compare, measured
-from pretune.explaining import explain_records
+from pretune.demo import DemoResult, Wording, picture_of, render_demo
+from pretune.demo_comparison import Part, compare, concluded, drawn, explained, measured, repeated
 from pretune.heat_map import HeatMap, address_of
 from pretune.predicting import Predictor, load
 from pretune.pretraining import RunResult, pretrain
 from pretune.progress import say
+
+Pictures: TypeAlias = tuple[NDArray[Any], NDArray[Any]]
+"""Images and their labels."""
 
 _OBJECTIVE = "autoencoder"
 _FINETUNE_STEPS = "200steps"
@@ -57,45 +59,41 @@ def run(*, out: Path, budget: str = "20s", seed: int = 0, seeds: int = 3) -> Pat
     say("1. reading scikit-learn's handwritten digits")
     pool, test = _data(out / "data")
     say(f"2. pre-training on {len(pool[0]):,} pictures without their labels for {budget}")
-    modality = {"name": "image", "flip": False}
-    folder = str(out / "pretrained")
     own = pretrain(
         str(out / "data" / "unlabelled.npy"),
-        out=folder,
+        out=str(out / "pretrained"),
         objective=_OBJECTIVE,
         modality="image",
         size="tiny",
         budget=budget,
         seed=seed,
     )
-    parts = []
-    for k in range(seeds):
-        say(f"3. fine-tuning from it and from scratch, seed {seed + k} ({k + 1} of {seeds})")
-        images, labels = _few(*pool, seed + k)
-        train = out / "data" / f"labelled-{seed + k}.npz"
-        np.savez_compressed(train, images=images, labels=labels)
-        parts.append(
-            compare(
-                out,
-                own.path,
-                seed + k,
-                train=str(train),
-                rows=_rows(images, labels),
-                held=_rows(*test),
-                role="image",
-                items="pictures",
-                baseline=_logistic,
-                modality=modality,
-                budget=_FINETUNE_STEPS,
-            )
-        )
+    parts = repeated(seed, seeds, lambda s: _compare(out, own.path, pool, test, s))
     page = _page(out, own, pool[0], budget, seed, seeds, parts)
-    say(verdict(*(np.array([p[n]["right"] for p in parts]) for n in SYSTEMS), classical=_WORDING["baseline"]))
-    say(f"4. report: {page}\n   try: pretune predict {out}/own-{seed} {out}/data/test.npz")
-    return page
+    words = f"{out}/own-{seed} {out}/data/test.npz"
+    return concluded(page, parts, classical=_WORDING["baseline"], predict=words)
 
 
-def _data(folder: Path) -> tuple[tuple[NDArray[Any], NDArray[Any]], tuple[NDArray[Any], NDArray[Any]]]:
+def _compare(out: Path, own: Path, pool: Pictures, test: Pictures, seed: int) -> Part:
+    images, labels = _few(*pool, seed)
+    train = out / "data" / f"labelled-{seed}.npz"
+    np.savez_compressed(train, images=images, labels=labels)
+    return compare(
+        out,
+        own,
+        seed,
+        train=str(train),
+        rows=_rows(images, labels),
+        held=_rows(*test),
+        role="image",
+        items="pictures",
+        baseline=_logistic,
+        modality={"name": "image", "flip": False},
+        budget=_FINETUNE_STEPS,
+    )
+
+
+def _data(folder: Path) -> tuple[Pictures, Pictures]:
     """Pictures and labels of the pool and of the test set, always the same ones; also written as array files."""
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
@@ -108,11 +106,9 @@ def _data(folder: Path) -> tuple[tuple[NDArray[Any], NDArray[Any]], tuple[NDArra
     return (pool, labels), (test, truth)
 
 
-def _few(images: NDArray[Any], labels: NDArray[Any], seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
+def _few(images: NDArray[Any], labels: NDArray[Any], seed: int) -> Pictures:
     """The same number of each class, drawn at random."""
-    rng = np.random.default_rng(seed)
-    chosen = [rng.choice(np.flatnonzero(labels == c), _PER_CLASS, replace=False) for c in np.unique(labels)]
-    at = np.concatenate(chosen)
+    at = drawn(labels, np.unique(labels), _PER_CLASS, seed)
     return images[at], labels[at]
 
 
@@ -159,17 +155,9 @@ def _page(out: Path, own: RunResult, pool: NDArray[Any], budget: str, seed: int,
 
 
 def _example(predictor: Predictor, part: Part) -> Any:
-    """Explains the first test picture that the model gets right, or the first one."""
-    at = next((i for i, right in enumerate(part["own"]["right"]) if right), 0)
-    found = explain_records(predictor, [{"image": part["test"][at]["image"]}])[0]
+    found, facts = explained(predictor, part, "image")
     assert isinstance(found, HeatMap)
-    say(found.heading)
-    return {
-        "label": part["test"][at]["label"],
-        "predicted": found.target,
-        "probability": found.answer,
-        "pictures": found.sources(),
-    }
+    return facts | {"pictures": found.sources()}
 
 
 def _pictures(run: Path, part: Part) -> list[tuple[str, str]]:

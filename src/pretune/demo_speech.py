@@ -12,7 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from sklearn.pipeline import make_pipeline
@@ -20,10 +20,9 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from pretune.audio_reading import header, samples
-from pretune.demo import DemoResult, Wording, picture_of, render_demo, verdict
-from pretune.demo_comparison import SYSTEMS, Part, compare, measured
+from pretune.demo import DemoResult, Wording, picture_of, render_demo
+from pretune.demo_comparison import Part, compare, concluded, drawn, explained, measured, repeated
 from pretune.errors import ConfigError
-from pretune.explaining import explain_records
 from pretune.heat_map import address_of
 from pretune.mfcc import mfcc_statistics
 from pretune.modalities.audio import RATE
@@ -32,6 +31,9 @@ from pretune.pretraining import RunResult, pretrain
 from pretune.progress import say
 from pretune.read_ahead import ahead
 from pretune.sound_explanation import SoundExplanation
+
+Rows: TypeAlias = list[dict[str, Any]]
+"""Recordings with ``label`` and ``speaker``."""
 
 _OBJECTIVE = "masked_audio"
 _FINETUNE_STEPS = "200steps"
@@ -91,32 +93,30 @@ def run(*, out: Path, budget: str = "40s", seed: int = 0, seeds: int = 3) -> Pat
     own = pretrain(
         unlabelled, out=folder, objective=_OBJECTIVE, modality="audio", size="tiny", budget=budget, seed=seed
     )
-    parts = []
-    for k in range(seeds):
-        say(f"3. fine-tuning from it and from scratch, seed {seed + k} ({k + 1} of {seeds})")
-        few = _few(pool, seed + k)
-        parts.append(
-            compare(
-                out,
-                own.path,
-                seed + k,
-                train=few,
-                rows=few,
-                held=test,
-                role="audio",
-                items="recordings",
-                baseline=_support_vectors,
-                modality="audio",
-                budget=_FINETUNE_STEPS,
-            )
-        )
+    parts = repeated(seed, seeds, lambda s: _compare(out, own.path, pool, test, s))
     page = _page(out, own, (sentences, pool), budget, seed, seeds, parts)
-    say(verdict(*(np.array([p[n]["right"] for p in parts]) for n in SYSTEMS), classical=_WORDING["baseline"]))
-    say(f"4. report: {page}\n   try: pretune predict {out}/own-{seed} {out}/data/test/nine")
-    return page
+    words = f"{out}/own-{seed} {out}/data/test/nine"
+    return concluded(page, parts, classical=_WORDING["baseline"], predict=words)
 
 
-def _data(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+def _compare(out: Path, own: Path, pool: Rows, test: Rows, seed: int) -> Part:
+    few = _few(pool, seed)
+    return compare(
+        out,
+        own,
+        seed,
+        train=few,
+        rows=few,
+        held=test,
+        role="audio",
+        items="recordings",
+        baseline=_support_vectors,
+        modality="audio",
+        budget=_FINETUNE_STEPS,
+    )
+
+
+def _data(folder: Path) -> tuple[Rows, Rows, Rows]:
     """Sentences, digits to learn from and digits of other voices, always the same ones, as .wav files."""
     rng = np.random.default_rng(0)
 
@@ -132,7 +132,7 @@ def _data(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], lis
         spoken(_DIGITS, _TRAIN, "train"),
         spoken(_DIGITS, _TEST, "test", _TAKES),
     ]
-    rows: list[list[dict[str, Any]]] = []
+    rows: list[Rows] = []
     for part in parts:
         list(ahead(_speak, part))
         rows.append([{"audio": str(s.file), "label": s.text, "speaker": s.voice} for s in part])
@@ -152,14 +152,9 @@ def _speak(what: _Spoken) -> None:
     subprocess.run([*words, what.text], check=True, capture_output=True)
 
 
-def _few(pool: Sequence[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
+def _few(pool: Rows, seed: int) -> Rows:
     """The same number of each digit, drawn at random."""
-    rng = np.random.default_rng(seed)
-    found = []
-    for digit in _DIGITS:
-        mine = [r for r in pool if r["label"] == digit]
-        found += [mine[i] for i in rng.choice(len(mine), _PER_CLASS, replace=False)]
-    return found
+    return [pool[i] for i in drawn([r["label"] for r in pool], _DIGITS, _PER_CLASS, seed)]
 
 
 def _support_vectors(rows: Sequence[dict[str, Any]], held: Sequence[dict[str, Any]], seed: int) -> list[str]:
@@ -203,14 +198,7 @@ def _page(
 
 
 def _example(predictor: Predictor, part: Part) -> Any:
-    """Explains the first test recording that the model gets right, or the first one."""
-    at = next((i for i, right in enumerate(part["own"]["right"]) if right), 0)
-    found = explain_records(predictor, [{"audio": part["test"][at]["audio"]}])[0]
+    found, facts = explained(predictor, part, "audio")
     assert isinstance(found, SoundExplanation)
-    say(found.heading)
-    return {
-        "label": part["test"][at]["label"],
-        "predicted": found.target,
-        "probability": found.answer,
-        "pictures": [("heard, and what of it decided (blue for the answer, red against)", address_of(found.picture()))],
-    }
+    what = "heard, and what of it decided (blue for the answer, red against)"
+    return facts | {"pictures": [(what, address_of(found.picture()))]}

@@ -11,13 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pretune import baselines
-from pretune.demo import TEXT, DemoResult, render_demo, verdict
-from pretune.demo_comparison import Part, compare, measured
+from pretune.demo import TEXT, DemoResult, render_demo
+from pretune.demo_comparison import Part, compare, concluded, explained, measured, repeated
 from pretune.docstrings import docstring_corpus, docstring_task
-from pretune.explaining import explain_records
 from pretune.predicting import Predictor, load
 from pretune.pretraining import RunResult, cache_folder, pretrain
 from pretune.progress import say
@@ -45,14 +42,10 @@ def run(*, out: Path, budget: str = "60s", seed: int = 0, seeds: int = 3) -> Pat
     say(f"2. pre-training on {corpus} ({corpus.stat().st_size / 1e6:.0f} MB) for {budget}")
     folder = str(out / "pretrained")
     own = pretrain(corpus, out=folder, size="tiny", budget=budget, seed=seed)
-    parts = []
-    for k in range(seeds):
-        say(f"3. fine-tuning from it and from scratch, seed {seed + k} ({k + 1} of {seeds})")
-        parts.append(_compare(out, own.path, *docstring_task(cache, seed=seed + k), seed + k))
+    parts = repeated(seed, seeds, lambda s: _compare(out, own.path, *docstring_task(cache, seed=s), s))
     page = _page(out, own, corpus, budget, seed, seeds, parts)
-    say(verdict(*(np.array([p[name]["right"] for p in parts]) for name in ("own", "scratch", "baseline"))))
-    say(f"4. report: {page}\n   try: pretune predict {out}/own-{seed} - <<< 'Computes the gradient of a scalar.'")
-    return page
+    words = f"{out}/own-{seed} - <<< 'Computes the gradient of a scalar.'"
+    return concluded(page, parts, classical=TEXT["baseline"], predict=words)
 
 
 def _compare(out: Path, own: Path, train: Path, test: Path, seed: int) -> Part:
@@ -105,19 +98,10 @@ def _page(out: Path, own: RunResult, corpus: Path, budget: str, seed: int, seeds
     return render_demo(result, out / "report.html")
 
 
-def _example(predictor: Predictor, part: dict[str, Any]) -> Any:
-    """Explains the first test text that the model gets right, or the first one."""
-    at = next((i for i, right in enumerate(part["own"]["right"]) if right), 0)
-    found = explain_records(predictor, [{"text": part["test"][at]["text"]}])[0]
+def _example(predictor: Predictor, part: Part) -> Any:
+    found, facts = explained(predictor, part, "text")
     assert isinstance(found, WordExplanation)
-    say(found.heading)
-    return {
-        "label": part["test"][at]["label"],
-        "predicted": found.target,
-        "probability": found.answer,
-        "words": found.words,
-        "scores": found.scores,
-    }
+    return facts | {"words": found.words, "scores": found.scores}
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:
