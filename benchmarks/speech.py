@@ -23,14 +23,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.metrics import accuracy_score, recall_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
 
 import pretune
 from few_labels import losses, pretrained, sample
-from pretune import audio_reading
-from pretune.mfcc import mfcc_statistics
+from pretune.mfcc import mfcc_svm
 from quality import measured, shown
 
 SPEAKERS = {"train": ("george", "jackson", "lucas"), "valid": ("nicolas",), "test": ("theo", "yweweler")}
@@ -66,12 +62,9 @@ def few(found: list[dict[str, Any]], number: int, seed: int) -> list[dict[str, A
 
 def support_vectors(train: list[dict[str, Any]], test: list[dict[str, Any]]) -> dict[str, float]:
     """The classical baseline."""
-
-    def statistics(found: list[dict[str, Any]]) -> np.ndarray:
-        return np.stack([mfcc_statistics(audio_reading.samples(r["audio"], RATE), RATE) for r in found])
-
-    model = make_pipeline(StandardScaler(), SVC(C=10.0)).fit(statistics(train), [r["label"] for r in train])
-    guess, truth = model.predict(statistics(test)), [r["label"] for r in test]
+    sounds, held = ([r["audio"] for r in part] for part in (train, test))
+    guess = mfcc_svm(sounds, [r["label"] for r in train], held, rate=RATE)
+    truth = [r["label"] for r in test]
     return {
         "accuracy": accuracy_score(truth, guess),
         "uar": recall_score(truth, guess, labels=sorted(set(truth)), average="macro", zero_division=0.0),

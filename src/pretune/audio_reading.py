@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["EXTENSIONS", "Header", "Recording", "faults", "header", "packed", "place_of", "samples"]
+__all__ = ["EXTENSIONS", "Header", "Recording", "faults", "header", "packed", "place_of", "samples", "wav"]
 
 import io
 import re
@@ -89,13 +89,18 @@ def packed(value: Recording) -> str | dict[str, Any] | None:
 
 
 def _wav(array: Any, rate: Any) -> bytes:
-    """A .wav file of 32-bit floats; unlike libsndfile's, it has no time in it, so equal samples give equal bytes."""
-    from scipy.io import wavfile
-
+    """A .wav file of 32-bit floats."""
     if rate is None or int(rate) != rate or rate <= 0:
         raise ValueError(f"expected a sampling rate in Hz beside the array, found {rate!r}.")
+    return wav(_floats(np.asarray(array)), int(rate))
+
+
+def wav(samples: NDArray[Any], rate: int) -> bytes:
+    """The content of a .wav file; unlike libsndfile's, it has no time in it, so equal samples give equal bytes."""
+    from scipy.io import wavfile
+
     file = io.BytesIO()
-    wavfile.write(file, int(rate), _floats(np.asarray(array)))
+    wavfile.write(file, rate, samples)
     return file.getvalue()
 
 

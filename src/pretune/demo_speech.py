@@ -15,16 +15,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
 
-from pretune.audio_reading import header, samples
+from pretune.audio_reading import header
 from pretune.demo import DemoResult, Wording, picture_of, render_demo
 from pretune.demo_comparison import Part, compare, concluded, drawn, explained, measured, repeated
 from pretune.errors import ConfigError
 from pretune.heat_map import address_of
-from pretune.mfcc import mfcc_statistics
+from pretune.mfcc import mfcc_svm
 from pretune.modalities.audio import RATE
 from pretune.predicting import Predictor, load
 from pretune.pretraining import RunResult, pretrain
@@ -159,10 +156,8 @@ def _few(pool: Rows, seed: int) -> Rows:
 
 def _support_vectors(rows: Sequence[dict[str, Any]], held: Sequence[dict[str, Any]], seed: int) -> list[str]:
     """On means and deviations of 20 MFCCs and their changes."""
-    x, x_test = (np.stack([mfcc_statistics(samples(r["audio"], RATE), RATE) for r in part]) for part in (rows, held))
-    model = make_pipeline(StandardScaler(), SVC(C=10.0, random_state=seed))
-    found: list[str] = model.fit(x, [r["label"] for r in rows]).predict(x_test).tolist()
-    return found
+    sounds, held_sounds = ([r["audio"] for r in part] for part in (rows, held))
+    return mfcc_svm(sounds, [r["label"] for r in rows], held_sounds, rate=RATE, seed=seed)
 
 
 def _page(

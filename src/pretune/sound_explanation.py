@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["SoundExplanation", "hertz", "wav_address"]
 
 import base64
-import io
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -17,6 +16,7 @@ from PIL import Image
 from rich.text import Text
 
 from pretune import mel
+from pretune.audio_reading import wav
 from pretune.explanation import Explanation
 from pretune.heat_map import address_of, tinted
 from pretune.sound_plane import band_edges, edges_hz, window_edges
@@ -259,8 +259,4 @@ def _means(loudness: NDArray[np.float64], windows: int) -> NDArray[np.float64]:
 
 def wav_address(samples: NDArray[np.int16], rate: int) -> str:
     """16-bit samples (samples,) as the ``data:`` address of a .wav file, which a page can play."""
-    from scipy.io import wavfile
-
-    file = io.BytesIO()
-    wavfile.write(file, rate, samples)
-    return f"data:audio/wav;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return f"data:audio/wav;base64,{base64.b64encode(wav(samples, rate)).decode()}"

@@ -227,7 +227,7 @@ class Classification(Task):
         if not self.multi_label:
             guess, truth = [p["label"] for p in predictions], labels
             found = {"accuracy": accuracy_score(truth, guess), "macro_f1": _f1(truth, guess, "macro")}
-            heard = getattr(getattr(self, "modality", None), "kind", "") == "waveform"
+            heard = hasattr(self, "modality") and self.modality.kind == "waveform"
             return found | ({"uar": _recall(truth, guess)} if heard else {})
         names = sorted(set(self.labels).union(*labels))
         binary = MultiLabelBinarizer(classes=names)
