@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import HubertConfig, PretrainedConfig, Wav2Vec2BertConfig, Wav2Vec2Config
 
-from pretune.errors import ConfigError, did_you_mean
+from pretune.errors import check_known
 from pretune.mel import BINS
 
 _PRESETS = {"tiny": (3, 128, 64), "mini": (6, 192, 128), "small": (12, 384, 256), "base": (12, 768, 512)}
@@ -37,9 +37,8 @@ def audio_config(size: str, family: str, *, stride: int) -> PretrainedConfig:
     Raises:
         ConfigError: Unknown size or family.
     """
-    for what, word, known in (("family", family, FAMILIES), ("size", size, SIZES)):
-        if word not in known:
-            raise ConfigError(f'There is no {what} "{word}"; there are: {", ".join(known)}.{did_you_mean(word, known)}')
+    check_known("family", family, FAMILIES)
+    check_known("size", size, SIZES)
     return FAMILIES[family](*_PRESETS[size], stride)
 
 

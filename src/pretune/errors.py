@@ -10,6 +10,7 @@ __all__ = [
     "NumericsError",
     "PretuneError",
     "RunError",
+    "check_known",
     "did_you_mean",
     "similar",
 ]
@@ -61,3 +62,10 @@ def similar(path: Path) -> str:
         return did_you_mean(path.name, [p.name for p in path.parent.iterdir()])
     except OSError:
         return ""
+
+
+def check_known(what: str, word: str, known: Iterable[str]) -> None:
+    """Raises ConfigError when `word` is none of the known ones; `what` says what they are."""
+    names = list(known)
+    if word not in names:
+        raise ConfigError(f'There is no {what} "{word}"; there are: {", ".join(names)}.{did_you_mean(word, names)}')

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import ConvNextV2Config, PretrainedConfig, ResNetConfig, ViTConfig
 
-from pretune.errors import ConfigError, did_you_mean
+from pretune.errors import check_known
 
 _VIT = {"tiny": (4, 128), "mini": (6, 192), "small": (12, 384), "base": (12, 768)}
 """Layers and width; small and base are DeiT's (Touvron et al. 2021); heads are 64 wide.
@@ -53,15 +53,10 @@ def image_config(size: str, family: str, *, image_size: int, num_channels: int) 
     Raises:
         ConfigError: Unknown size or family.
     """
-    _known("family", family, FAMILIES)
+    check_known("family", family, FAMILIES)
     presets, build = FAMILIES[family]
-    _known("size", size, presets)
+    check_known("size", size, presets)
     return build(presets[size], image_size, num_channels)
-
-
-def _known(what: str, word: str, known: Any) -> None:
-    if word not in known:
-        raise ConfigError(f'There is no {what} "{word}"; there are: {", ".join(known)}.{did_you_mean(word, known)}')
 
 
 def patch_size(image_size: int) -> int:

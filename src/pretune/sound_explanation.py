@@ -19,7 +19,7 @@ from pretune import mel
 from pretune.audio_reading import wav
 from pretune.explanation import Explanation
 from pretune.heat_map import address_of, tinted
-from pretune.sound_plane import band_edges, edges_hz, window_edges
+from pretune.sound_plane import MelPlane, band_edges, edges_hz, window_edges
 
 _RANGE = 8.0
 """Of the energies that are shown, in nepers of power: 35 dB below the loudest is the faintest."""
@@ -197,8 +197,13 @@ class SoundExplanation(Explanation):
     @property
     def heard(self) -> dict[str, float]:
         """Where the spectrogram lies, as `place` has it."""
-        first = (mel.WINDOW - mel.HOP) / 2 / self.rate
-        return self.place(first, first + len(self.spectrum) * mel.HOP / self.rate)
+        return self.place(*self.extent)
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """Seconds at which the spectrogram begins and ends."""
+        first = MelPlane.offset / self.rate
+        return first, first + len(self.spectrum) * mel.HOP / self.rate
 
     def envelope(self) -> list[dict[str, Any]]:
         """The waveform, a stretch for each window: points of its outline in a box of 100 x 200, sign and opacity."""

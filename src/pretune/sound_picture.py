@@ -48,11 +48,11 @@ def _waveform(axes: Any, explanation: SoundExplanation, why: bool) -> None:
 
 
 def _spectrum(axes: Any, explanation: SoundExplanation, why: bool) -> None:
-    seconds, rate = explanation.seconds, explanation.rate
-    first = (mel.WINDOW - mel.HOP) / 2 / rate
-    last = first + len(explanation.spectrum) * mel.HOP / rate
+    seconds = explanation.seconds
     shade = explanation.loudness.T * (0.6 if why else 0.9)
-    axes.imshow(shade, cmap="Greys", vmin=0, vmax=1, origin="lower", aspect="auto", extent=(first, last, 0, mel.BINS))
+    axes.imshow(
+        shade, cmap="Greys", vmin=0, vmax=1, origin="lower", aspect="auto", extent=(*explanation.extent, 0, mel.BINS)
+    )
     if why:
         edges = [start for start, _ in explanation.windows] + [seconds]
         colours = np.array([[_colour(s, 0.8) for s in row] for row in explanation.strengths.T.tolist()])

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import BertConfig, ModernBertConfig, PretrainedConfig
 
-from pretune.errors import ConfigError, did_you_mean
+from pretune.errors import check_known
 
 SIZES = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512), "base": (12, 768)}
 """Layers and width: the miniatures of Turc et al. (2019, arXiv:1908.08962); heads are 64 wide."""
@@ -32,9 +32,8 @@ def text_config(
     Raises:
         ConfigError: Unknown size or family.
     """
-    for word, known, what in ((size, SIZES, "size"), (family, FAMILIES, "family")):
-        if word not in known:
-            raise ConfigError(f'There is no {what} "{word}"; there are: {", ".join(known)}.{did_you_mean(word, known)}')
+    check_known("size", size, SIZES)
+    check_known("family", family, FAMILIES)
     layers, width = SIZES[size]
     shape: dict[str, Any] = {
         "vocab_size": -(-vocab_size // 64) * 64,
