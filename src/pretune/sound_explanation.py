@@ -91,12 +91,12 @@ class SoundExplanation(Explanation):
         found: NDArray[np.float64] = np.add.reduceat(by_time, band_edges()[:-1], axis=1)
         return found
 
-    @property
+    @cached_property
     def strengths(self) -> NDArray[np.float64]:
         """Scores of cells divided by the largest magnitude, -1 to 1, (windows, bands)."""
         return _scaled(self.cells)
 
-    @property
+    @cached_property
     def by_time(self) -> NDArray[np.float64]:
         """Sums over frequencies divided by the largest magnitude, (windows,)."""
         return _scaled(self.cells.sum(1))
