@@ -11,24 +11,21 @@ from typing import Any, ClassVar, Self
 
 import datasets
 import numpy as np
-import torch
 from tokenizers import Encoding, Tokenizer
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerFast
+from transformers import PretrainedConfig
 
 from pretune import data, text_config, tokenizer_training
 from pretune.corpus import TokenCorpus, corpus_key, encoder_of, open_or_build
 from pretune.errors import ConfigError, DataError, ModelError
-from pretune.modalities.base import Batch, Example, Modality
+from pretune.modalities.base import Example
 from pretune.progress import say
+from pretune.token_modality import TokenModality, no_tokenizer, required_tokenizer
 
 _MAX_LENGTH = 128
 _BATCH = 1024
-_UNBOUNDED = 1_000_000
-_OFFSET_POSITIONS = ("roberta", "camembert", "mpnet", "longformer", "data2vec-text", "ibert")
-"""Architectures whose first positions are taken by padding: they read that many tokens fewer."""
 
 
-class Text(Modality):
+class Text(TokenModality):
     """Text in any language that has spaces, one or two texts a record, or a list of words.
 
     Args:
@@ -43,17 +40,12 @@ class Text(Modality):
         num_truncated: Records that `process` and `process_many` have truncated so far.
     """
 
-    kind = "tokens"
-    main_input = "input_ids"
-    family = "modernbert"
-    loader = "AutoTokenizer"
+    words: ClassVar[bool] = True
     inputs: ClassVar[Mapping[str, Sequence[str]]] = data.TEXT_COLUMNS
     learnt: ClassVar[Sequence[str]] = ("tokenizer", "vocab_size", "lowercase")
     unlabelled: ClassVar[Sequence[str]] = ("boundary",)
     sizes: ClassVar[Collection[str]] = tuple(text_config.SIZES)
     families: ClassVar[Collection[str]] = text_config.FAMILIES
-
-    hf: PreTrainedTokenizerFast
 
     def __init__(
         self,
@@ -110,27 +102,12 @@ class Text(Modality):
             ModelError: There is no (fast) tokenizer.
             ConfigError: max_length is more than the model's positions.
         """
-        try:
-            loaded: Any = AutoTokenizer.from_pretrained(folder)
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise ModelError(_no_tokenizer(folder)) from error
-        # without tokenizer files transformers gives a tokenizer of special tokens alone
-        if not loaded.is_fast or len(loaded) <= len(loaded.added_tokens_decoder):
-            raise ModelError(_no_tokenizer(folder))
-        self.hf = loaded
-        limit = _max_positions(folder) or min(self.hf.model_max_length, _UNBOUNDED)
-        if self.max_length > limit and self.max_length != _MAX_LENGTH:
-            raise ConfigError(
-                f'max_length is {self.max_length}, but "{folder}" reads at most {limit} tokens; lower it.'
-            )
-        self.max_length = min(self.max_length, limit)
-        self.hf.model_max_length = self.max_length
+        self.hf = required_tokenizer(folder)
+        if not self.hf.is_fast:
+            raise ModelError(no_tokenizer(folder))
+        self.limit_to(folder)
         self._adopt()
         return self
-
-    def save(self, folder: Path) -> None:
-        """Writes tokenizer.json and tokenizer_config.json into a model directory."""
-        self.hf.save_pretrained(str(folder))
 
     def _adopt(self) -> None:
         """Makes the tokenizers that `process` uses, which the settings of `hf` calls cannot disturb."""
@@ -144,20 +121,6 @@ class Text(Modality):
         own.no_padding()
         own.enable_truncation(self.max_length, strategy="longest_first")
         return own
-
-    @property
-    def special(self) -> dict[str, int]:
-        """Ids of ``cls``, ``sep``, ``mask`` and ``pad``; those that the tokenizer lacks are absent."""
-        hf = self.hf
-        first = {
-            "cls": hf.cls_token_id,
-            "sep": hf.sep_token_id,
-            "mask": hf.mask_token_id,
-            "pad": hf.pad_token_id,
-        }
-        instead = {"cls": hf.bos_token_id, "sep": hf.eos_token_id, "pad": hf.eos_token_id}
-        ids = {role: instead.get(role) if i is None else i for role, i in first.items()}
-        return {role: i for role, i in ids.items() if i is not None}
 
     def corpus(self, source: Any, *, cache: Path, split: str, units: str = "stream") -> TokenCorpus:
         """Tokenises unlabelled text once; see `pretune.corpus.open_or_build`.
@@ -226,26 +189,6 @@ class Text(Modality):
             example["token_type_ids"] = encoding.type_ids
         return example
 
-    def pad(self, examples: Sequence[Example]) -> Batch:
-        """Pads to the longest: ``input_ids``, ``attention_mask`` and, if any has it, ``token_type_ids``."""
-        lengths = np.array([len(e["input_ids"]) for e in examples])
-        real = np.arange(lengths.max(initial=0)) < lengths[:, None]
-        ids = np.full(real.shape, self.special.get("pad", 0), np.int64)
-        ids[real] = np.concatenate([e["input_ids"] for e in examples])
-        batch = {
-            "input_ids": torch.from_numpy(ids),
-            "attention_mask": torch.from_numpy(real.astype(np.int64)),
-        }
-        if any("token_type_ids" in e for e in examples):
-            types = np.zeros(real.shape, np.int64)
-            types[real] = np.concatenate([e.get("token_type_ids", [0] * len(e["input_ids"])) for e in examples])
-            batch["token_type_ids"] = torch.from_numpy(types)
-        return batch
-
-    def length(self, example: Example) -> int:
-        """Number of tokens."""
-        return len(example["input_ids"])
-
     def config(self, size: str, family: str) -> PretrainedConfig:
         """The config of a size preset (tiny, mini, small, medium, base) of a family (bert, modernbert).
 
@@ -257,8 +200,7 @@ class Text(Modality):
         names = ["input_ids", "token_type_ids", "attention_mask"]
         if family != "bert":
             names.remove("token_type_ids")
-        self.hf.model_input_names = names
-        self.hf.init_kwargs["model_input_names"] = names  # what save_pretrained writes
+        self.read_by(names)
         return config
 
 
@@ -275,22 +217,3 @@ def _words(record: Mapping[str, Any]) -> list[str]:
     if words is None or isinstance(record["tokens"], str) or not all(isinstance(w, str) for w in words):
         raise DataError(f"A list of words was expected, found {record['tokens']!r}.")
     return words
-
-
-def _max_positions(folder: str) -> int | None:
-    try:
-        config = AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError, KeyError):
-        return None  # a tokenizer on its own, such as that of a run that has not ended
-    positions = getattr(config, "max_position_embeddings", None)
-    if not positions or positions < 0:
-        return None
-    shifted = any(name in config.model_type for name in _OFFSET_POSITIONS)
-    return int(positions - (config.pad_token_id or 0) - 1) if shifted else int(positions)
-
-
-def _no_tokenizer(folder: str) -> str:
-    return (
-        f'"{folder}" has no tokenizer that can be used (tokenizer.json with a vocabulary); give a directory '
-        "or Hub name that has one, or train from scratch."
-    )
