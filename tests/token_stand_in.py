@@ -23,7 +23,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def modality(max_length: int = 24) -> SimpleNamespace:
-    return SimpleNamespace(kind="tokens", name="text", hf=tokenizer(), max_length=max_length)
+    return SimpleNamespace(kind="tokens", name="text", words=True, hf=tokenizer(), max_length=max_length)
 
 
 class StandInCorpus:

@@ -60,6 +60,7 @@ def open_or_build(
     split: str = "train",
     sentences: bool = False,
     valid_rate: float = 0.01,
+    segment: Callable[[str], list[str]] | None = None,
 ) -> TokenCorpus:
     """Opens a split of a corpus; the first call with a key tokenises the documents, for all splits at once.
 
@@ -76,6 +77,7 @@ def open_or_build(
         split: ``train``, ``valid``, or ``all`` (nothing held out).
         sentences: Also segment documents into sentences, for `TokenCorpus.window`.
         valid_rate: Share of the documents to hold out, in (0, 0.1].
+        segment: Cuts a document into its sentences; None learns from the texts where sentences end.
 
     Raises:
         ConfigError: An unknown split, or a `valid_rate` out of range.
@@ -95,6 +97,7 @@ def open_or_build(
             vocab_size=vocab_size,
             sentences=sentences,
             valid_rate=None if split == "all" else valid_rate,
+            segment=segment,
         )
         corpus_build.build(plan, folder, full_key)
     return TokenCorpus(folder, split)

@@ -59,6 +59,7 @@ class Plan:
     vocab_size: int
     sentences: bool
     valid_rate: float | None
+    segment: Callable[[str], list[str]] | None = None
 
 
 class _Texts(NamedTuple):
@@ -183,8 +184,8 @@ def _threshold(documents: npt.NDArray[Any], tokens: npt.NDArray[Any], rate: floa
 
 def _blocks(plan: Plan) -> Iterator[tuple[_Block, int]]:
     """Encoded batches, each with its number of empty documents; reading, encoding and the caller overlap."""
-    segmenter = Segmenter.learn(plan.documents()) if plan.sentences else None
-    batches = _ahead(_batches(plan.documents(), segmenter))
+    split = (plan.segment or Segmenter.learn(plan.documents()).split) if plan.sentences else None
+    batches = _ahead(_batches(plan.documents(), split))
     found = False
     with _progress() as progress:
         bar, num_tokens, num_documents = progress.add_task("tokenising", tokens=0, documents=0), 0, 0
@@ -209,10 +210,10 @@ def _ahead(items: Iterable[T]) -> Iterator[T]:
             yield item  # type: ignore[misc]
 
 
-def _batches(documents: Iterable[str], segmenter: Segmenter | None) -> Iterator[_Texts]:
+def _batches(documents: Iterable[str], split: Callable[[str], list[str]] | None) -> Iterator[_Texts]:
     batch, size = _Texts([], [], []), 0
     for text in documents:
-        pieces = [text] if segmenter is None else segmenter.split(text)
+        pieces = [text] if split is None else split(text)
         batch.pieces.extend(pieces)
         batch.num_pieces.append(len(pieces))
         batch.draws.append(_draw(text))

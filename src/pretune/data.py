@@ -7,6 +7,7 @@ __all__ = [
     "IMAGE_COLUMNS",
     "LABEL_COLUMNS",
     "ROLES",
+    "SEQUENCE_COLUMNS",
     "TAG_COLUMNS",
     "TEXT_COLUMNS",
     "TOKEN_COLUMNS",
@@ -61,6 +62,11 @@ AUDIO_COLUMNS: Mapping[str, Sequence[str]] = {
     "audio": ("audio", "path", "file", "file_name", "filename", "wav", "audio_path", "audio_filepath"),
 }
 """Usual names of the column of recordings: paths, or their content."""
+
+SEQUENCE_COLUMNS: Mapping[str, Sequence[str]] = {
+    "sequence": ("sequence", "seq", "protein", "protein_sequence", "dna", "aa_seq", "primary", "text"),
+}
+"""Usual names of the column of biological sequences."""
 
 LABEL_COLUMNS = (
     *("label", "labels", "class", "category", "target", "sentiment", "score"),

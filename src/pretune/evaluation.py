@@ -54,8 +54,11 @@ def predictions(
     with evaluating(task), torch.inference_mode():
         for chosen in _buckets([task.modality.length(e) for e in examples], batch_size):
             members = [examples[i] for i in chosen]
-            batch = to_device(task.collate(members), task.device)
-            logits = _bf16_logits(task, batch) if precision == "bf16" else task(batch)["logits"].float()
+            batch, *others = (to_device(task.collate(v), task.device) for v in task.modality.views(members))
+            rounded = precision == "bf16" and not others
+            logits = _bf16_logits(task, batch) if rounded else task(batch)["logits"].float()
+            if others:
+                logits = torch.stack([logits, *(task(b)["logits"].float() for b in others)]).mean(0)
             for position, prediction in zip(chosen, task.decode(logits, batch, members), strict=True):
                 found[position] = prediction
     return found

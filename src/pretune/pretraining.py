@@ -143,7 +143,7 @@ def pretrain(
             units=method.units,
         )
         labelled = None if probe is None else read_probe(probe, source, dict(columns or {}))
-    if from_ is None and init != "random" and source.kind == "tokens":
+    if from_ is None and init != "random" and source.words:
         cooccurrence.initialise(method.export(), corpus, seed=seed)
     rate = lr or method.default_lr(scratch=from_ is None)
     batch = batch_size or method.batch_size
@@ -192,8 +192,8 @@ def _check_start(
     only_from_scratch(from_, size=size, family=family, init=init)
     if init not in (None, *INITS):
         raise ConfigError(f'There is no init "{init}"; there are: {", ".join(INITS)}.{did_you_mean(init, INITS)}')
-    if init is not None and source.kind != "tokens":
-        raise ConfigError(f"--init {init} has no effect on {source.counted}: it makes word embeddings; leave it out.")
+    if init is not None and not source.words:
+        raise ConfigError(f"--init {init} has no effect on {source.name}: it makes word embeddings; leave it out.")
     if loop.get("patience"):
         raise ConfigError("patience has no effect in pre-training, which always spends its budget; leave it out.")
 

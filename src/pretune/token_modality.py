@@ -6,7 +6,7 @@ __all__ = ["TokenModality", "max_positions", "no_tokenizer", "required_tokenizer
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,9 +32,6 @@ class TokenModality(Modality):
     main_input = "input_ids"
     family = "modernbert"
     loader = "AutoTokenizer"
-    words: ClassVar[bool]
-    """Whether tokens are words or their parts: then word statistics mean something, and texts have sentences."""
-
     hf: PreTrainedTokenizerFast
     max_length: int
 

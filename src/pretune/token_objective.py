@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from pretune.limits import check_range
+from pretune.markov import neighbour_floor
 from pretune.masking import TokenTable
 from pretune.modalities.base import Batch, Corpus, Modality
 from pretune.objectives.base import Floor, Objective
@@ -27,19 +28,28 @@ class TokenObjective(Objective):
     table: TokenTable
     max_length: int
     dropout: float
+    words: bool = True
+    _seen: Any = None
 
     def setup(self, model: PreTrainedModel, modality: Modality) -> None:
         """Takes the encoder, reads the tokenizer and sets the dropout rate of training."""
         self.model = model
         tokens: Any = modality
-        self.table = TokenTable.of(tokens.hf)
+        self.table, self.words = TokenTable.of(tokens.hf), modality.words
         self.max_length = min(tokens.max_length, _num_positions(model))
         set_dropout(model, self.dropout)
 
+    def learn(self, corpus: Corpus, *, seed: int) -> None:
+        """Keeps the training stream of sequences, whose k-mers the floor counts."""
+        self._seen = None if self.words else corpus
+
     def floor(self, corpus: Corpus) -> Floor | None:
-        """The loss that word frequency alone reaches, for ``mlm_loss`` where it is logged."""
+        """The loss that word frequency alone, or that k-mers alone reach, for ``mlm_loss`` where it is logged."""
         stream: Any = corpus
-        return Floor(unigram_entropy(stream.counts()), "word frequency", "mlm_loss")
+        if self.words:
+            return Floor(unigram_entropy(stream.counts()), "word frequency", "mlm_loss")
+        value, near = neighbour_floor(self._seen, stream)
+        return Floor(value, f"counts of tokens between {near} neighbours on each side", "mlm_loss")
 
     def export(self) -> PreTrainedModel:
         """The model; its config keeps the dropout rate that fine-tuning should use."""

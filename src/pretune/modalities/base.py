@@ -73,6 +73,9 @@ class Modality(Method):
     limit: ClassVar[str] = "max_length"
     """The option beyond which a record is cut."""
 
+    words: ClassVar[bool] = False
+    """Whether tokens are words or their parts: then word statistics mean something, and texts have sentences."""
+
     columns: dict[str, str]
     """Columns that the user named for a role of unlabelled data; set before `learn` and `corpus`."""
 
@@ -112,6 +115,10 @@ class Modality(Method):
     def augment(self, examples: Sequence[Example], rng: np.random.Generator) -> list[Example]:
         """Changed examples whose labels still hold, for training; the same ones where there is nothing to change."""
         return list(examples)
+
+    def views(self, examples: Sequence[Example]) -> list[list[Example]]:
+        """The examples, and others over which the logits of a prediction are averaged (the other strand of DNA)."""
+        return [list(examples)]
 
     def length(self, example: Example) -> int:
         """Cost of an example, for length buckets (tokens, frames); equal sizes may all be 1."""

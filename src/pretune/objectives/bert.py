@@ -61,6 +61,11 @@ class Bert(TokenObjective):
         self.random_rate = check_rate("random_rate", random_rate)
         self.dropout = check_rate("dropout", dropout, high=0.9)
 
+    def check(self, modality: Modality) -> None:
+        """Raises ConfigError for sequences, which have no sentences."""
+        if not modality.words:
+            raise ConfigError(f"bert needs texts with sentences, and {modality.name} has none; give --objective mlm.")
+
     def auto_class(self, model_type: str) -> Any:
         """A model with both heads.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 __all__ = ["Tagging", "detect_scheme", "split_words", "to_iob2"]
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -20,15 +20,13 @@ from transformers import AutoModelForTokenClassification, PreTrainedModel
 from pretune import features
 from pretune.errors import ConfigError, DataError, did_you_mean
 from pretune.modalities.base import Batch, Example, Modality
+from pretune.tag_schemes import ENTITY, detect_scheme, to_iob2
 from pretune.targets import entity_targets
 from pretune.tasks.base import Prediction, Target, Task
 
 _IGNORED = -100
-_ENTITY = re.compile(r"([BIESLU])-(.+)")
 _WORD = re.compile(r"\w+(?:[-'’.,/:]\w+)*|[^\w\s]")
 _OWN = frozenset({"labels", "features", "words", "offsets", "word_index", "word_ids", "more"})
-
-Scheme = Literal["IOB1", "IOB2", "BIOES", "plain"]
 
 
 class Tagging(Task):
@@ -55,11 +53,28 @@ class Tagging(Task):
     def __init__(self) -> None:
         super().__init__()
         self.labels: list[str] = []
+        self.by_letter = False
+
+    def check(self, modality: Modality) -> None:
+        """Reads sequences letter by letter.
+
+        Raises:
+            ConfigError: Tokens of several letters, or labels of the other strand.
+        """
+        self.by_letter = "sequence" in modality.inputs
+        if self.by_letter and not getattr(modality, "letters", True):
+            raise ConfigError("tagging needs a token a letter; leave --modality.tokenizer at single.")
+        if getattr(modality, "reverse_complement", False):
+            raise ConfigError("modality.reverse_complement has no effect in tagging; leave it out.")
+
+    def input_roles(self, modality: Modality) -> dict[str, Sequence[str]]:
+        """Words or text; the sequence where each letter has a tag."""
+        return dict(modality.inputs) if self.by_letter else super().input_roles(modality)
 
     @property
     def entities(self) -> bool:
         """Whether the tags mark entities (IOB2), rather than being one class a word."""
-        return "O" in self.labels and all(n == "O" or _ENTITY.fullmatch(n) for n in self.labels)
+        return "O" in self.labels and all(n == "O" or ENTITY.fullmatch(n) for n in self.labels)
 
     # -- labels ----------------------------------------------------------------------------------------------
 
@@ -71,6 +86,8 @@ class Tagging(Task):
         """
         value = record[column]
         tags = value.split() if isinstance(value, str) else value
+        if self.by_letter and isinstance(tags, list) and len(tags) == 1 and isinstance(tags[0], str):
+            tags = list(tags[0])
         if not isinstance(tags, list | tuple | np.ndarray) or any(t is None or t != t for t in tags):
             raise DataError(f"A record needs one tag a word, found {value!r} in column {column}.")
         return [str(tag) for tag in tags]
@@ -111,6 +128,7 @@ class Tagging(Task):
     def restore(self, model: PreTrainedModel, modality: Modality) -> None:
         """Takes tag names from the model's config."""
         super().restore(model, modality)
+        self.check(modality)
         names = cast(dict[int, str], model.config.id2label)
         self.labels = [names[i] for i in range(len(names))]
         self._choose_primary()
@@ -223,6 +241,8 @@ class Tagging(Task):
         return [self._prediction(names[a:b].tolist(), score[a:b], e) for a, b, e in cuts]
 
     def _prediction(self, tags: list[str], scores: Any, example: Example) -> Prediction:
+        if self.by_letter and all(len(tag) == 1 for tag in self.labels):
+            return {"tags": "".join(tags), "scores": [round(float(s), 4) for s in scores]}
         found = _spans(tags) if self.entities else []
         return {"tags": tags, "spans": [_span(label, a, b, scores, example) for label, a, b in found]}
 
@@ -276,63 +296,6 @@ class Tagging(Task):
         return mask
 
 
-def detect_scheme(sequences: Iterable[Sequence[str]]) -> Scheme:
-    """How tags mark entities; ``plain`` when they are not all ``O`` or ``<letter of BIESLU>-<type>``.
-
-    Raises:
-        DataError: Some entities begin with I- after O, as in IOB1, and others with B-, as in IOB2.
-    """
-    rows = [list(row) for row in sequences]
-    kinds = {tag for row in rows for tag in row}
-    if not all(tag == "O" or _ENTITY.fullmatch(tag) for tag in kinds):
-        return "plain"
-    if any(tag[0] in "ESLU" and tag != "O" for tag in kinds):
-        return "BIOES"
-    begun = {"B": (-1, ""), "I": (-1, "")}
-    for number, row in enumerate(rows, 1):
-        for before, tag in zip(["O", *row], row, strict=False):
-            if tag != "O" and before[2:] != tag[2:] and begun[tag[0]][0] < 0:
-                begun[tag[0]] = (number, tag)
-    if begun["B"][0] > 0 and begun["I"][0] > 0:
-        raise DataError(
-            f'Tags fit neither IOB1 nor IOB2: record {begun["I"][0]} begins an entity "{begun["I"][1]}", '
-            f'record {begun["B"][0]} with "{begun["B"][1]}"; begin all with B- (IOB2).'
-        )
-    return "IOB1" if begun["I"][0] > 0 else "IOB2"
-
-
-def to_iob2(tags: Sequence[str]) -> list[str]:
-    """One sentence's tags in IOB1, IOB2, BIOES or BILOU as IOB2; other tags are given back as they are.
-
-    Raises:
-        DataError: Entities that end before they begin, or the like.
-    """
-    scheme = detect_scheme([tags])
-    if scheme == "BIOES":
-        return _from_bioes(tags)
-    if scheme != "IOB1":
-        return list(tags)
-    before = ["O", *tags]
-    return [f"B{t[1:]}" if t[0] == "I" and b[2:] != t[2:] else t for b, t in zip(before, tags, strict=False)]
-
-
-def _from_bioes(tags: Sequence[str]) -> list[str]:
-    out, inside = [], ""
-    for position, tag in enumerate([*tags, "O"]):
-        letter, kind = ("O", "") if tag == "O" else (tag[0], tag[2:])
-        continues = letter in "IEL"
-        if continues != bool(inside) or (continues and kind != inside):
-            found = f'"{tag}"' if position < len(tags) else "the end"
-            raise DataError(f"Tags are no valid BIOES: {found} at word {position + 1} follows {_after(inside)}.")
-        inside = kind if letter in "BI" else ""
-        out.append("O" if tag == "O" else f"{'I' if continues else 'B'}-{kind}")
-    return out[:-1]
-
-
-def _after(inside: str) -> str:
-    return f"an open entity {inside}" if inside else "no open entity"
-
-
 def split_words(text: str) -> tuple[list[str], list[tuple[int, int]]]:
     """Words and punctuation marks with character offsets; ``1996-08-22`` and ``don't`` are one word."""
     found = list(_WORD.finditer(text))
@@ -340,6 +303,8 @@ def split_words(text: str) -> tuple[list[str], list[tuple[int, int]]]:
 
 
 def _words(record: Mapping[str, Any]) -> Example:
+    if isinstance(record.get("sequence"), str):
+        return {"words": list(record["sequence"].strip())}
     tokens, text = record.get("tokens"), record.get("text")
     if isinstance(tokens, str):
         tokens = tokens.split()

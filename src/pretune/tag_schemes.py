@@ -1,0 +1,73 @@
+"""How the tags of words mark entities: IOB1, IOB2, BIOES, and all of them as IOB2."""
+
+from __future__ import annotations
+
+__all__ = ["ENTITY", "Scheme", "detect_scheme", "to_iob2"]
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from pretune.errors import DataError
+
+ENTITY = re.compile(r"([BIESLU])-(.+)")
+"""The letter of the scheme and the type."""
+
+Scheme = Literal["IOB1", "IOB2", "BIOES", "plain"]
+
+
+def detect_scheme(sequences: Iterable[Sequence[str]]) -> Scheme:
+    """How tags mark entities; ``plain`` when they are not all ``O`` or ``<letter of BIESLU>-<type>``.
+
+    Raises:
+        DataError: Some entities begin with I- after O, as in IOB1, and others with B-, as in IOB2.
+    """
+    rows = [list(row) for row in sequences]
+    kinds = {tag for row in rows for tag in row}
+    if not all(tag == "O" or ENTITY.fullmatch(tag) for tag in kinds):
+        return "plain"
+    if any(tag[0] in "ESLU" and tag != "O" for tag in kinds):
+        return "BIOES"
+    begun = {"B": (-1, ""), "I": (-1, "")}
+    for number, row in enumerate(rows, 1):
+        for before, tag in zip(["O", *row], row, strict=False):
+            if tag != "O" and before[2:] != tag[2:] and begun[tag[0]][0] < 0:
+                begun[tag[0]] = (number, tag)
+    if begun["B"][0] > 0 and begun["I"][0] > 0:
+        raise DataError(
+            f'Tags fit neither IOB1 nor IOB2: record {begun["I"][0]} begins an entity "{begun["I"][1]}", '
+            f'record {begun["B"][0]} with "{begun["B"][1]}"; begin all with B- (IOB2).'
+        )
+    return "IOB1" if begun["I"][0] > 0 else "IOB2"
+
+
+def to_iob2(tags: Sequence[str]) -> list[str]:
+    """One sentence's tags in IOB1, IOB2, BIOES or BILOU as IOB2; other tags are given back as they are.
+
+    Raises:
+        DataError: Entities that end before they begin, or the like.
+    """
+    scheme = detect_scheme([tags])
+    if scheme == "BIOES":
+        return _from_bioes(tags)
+    if scheme != "IOB1":
+        return list(tags)
+    before = ["O", *tags]
+    return [f"B{t[1:]}" if t[0] == "I" and b[2:] != t[2:] else t for b, t in zip(before, tags, strict=False)]
+
+
+def _from_bioes(tags: Sequence[str]) -> list[str]:
+    out, inside = [], ""
+    for position, tag in enumerate([*tags, "O"]):
+        letter, kind = ("O", "") if tag == "O" else (tag[0], tag[2:])
+        continues = letter in "IEL"
+        if continues != bool(inside) or (continues and kind != inside):
+            found = f'"{tag}"' if position < len(tags) else "the end"
+            raise DataError(f"Tags are no valid BIOES: {found} at word {position + 1} follows {_after(inside)}.")
+        inside = kind if letter in "BI" else ""
+        out.append("O" if tag == "O" else f"{'I' if continues else 'B'}-{kind}")
+    return out[:-1]
+
+
+def _after(inside: str) -> str:
+    return f"an open entity {inside}" if inside else "no open entity"
