@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Text", "majority", "tfidf_logistic", "tfidf_ridge"]
+__all__ = ["Text", "logistic", "majority", "ridge", "tfidf_logistic", "tfidf_ridge"]
 
 import warnings
 from collections import Counter
@@ -51,13 +51,31 @@ def tfidf_logistic(
     Raises:
         DataError: Fewer than two labels, or as many texts as labels are not given.
     """
-    _require_same(train_texts, train_labels)
+    return logistic(_of_texts(), train_texts, train_labels, test_texts, seed)
+
+
+def logistic(
+    candidates: Sequence[Any], train: Sequence[Any], train_labels: Sequence[Any], test: Sequence[Any], seed: int
+) -> list[Prediction]:
+    """Multinomial logistic regression on the features that cross-validate best, with the best penalty.
+
+    Args:
+        candidates: Features to choose from: ``fit(inputs)`` and ``transform(inputs)`` to a sparse matrix.
+        train: Inputs.
+        train_labels: One label an input.
+        test: Other inputs.
+        seed: Of the folds.
+
+    Raises:
+        DataError: Fewer than two labels, or not as many labels as inputs.
+    """
+    _require_same(train, train_labels)
     names = sorted(set(train_labels))
     if len(names) < 2:
-        raise DataError(f"TF-IDF + logistic regression needs two labels or more, found {names}; add the others.")
+        raise DataError(f"Logistic regression needs two labels or more, found {names}; add the others.")
     numbers = np.array([names.index(x) for x in train_labels])
     model = LogisticRegression(max_iter=1000, tol=1e-3)
-    x, x_test = _fit_best(model, {"C": _C}, train_texts, numbers, test_texts, seed, stratified=True)
+    x, x_test = _fit_best(model, {"C": _C}, candidates, train, numbers, test, seed, stratified=True)
     probabilities = model.fit(x, numbers).predict_proba(x_test)
     return [_prediction(names, row) for row in probabilities]
 
@@ -79,10 +97,17 @@ def tfidf_ridge(
     Raises:
         DataError: As many texts as values are not given, or fewer than two.
     """
-    _require_same(train_texts, train_values)
+    return ridge(_of_texts(), train_texts, train_values, test_texts, seed)
+
+
+def ridge(
+    candidates: Sequence[Any], train: Sequence[Any], train_values: Sequence[float], test: Sequence[Any], seed: int
+) -> list[float]:
+    """Ridge regression on the features that cross-validate best; arguments as of `logistic`, with values."""
+    _require_same(train, train_values)
     values = np.asarray(train_values, dtype=np.float64)
     model = Ridge()
-    x, x_test = _fit_best(model, {"alpha": _ALPHA}, train_texts, values, test_texts, seed, stratified=False)
+    x, x_test = _fit_best(model, {"alpha": _ALPHA}, candidates, train, values, test, seed, stratified=False)
     found = model.fit(x, values).predict(x_test)
     return [float(v) for v in np.clip(found, values.min(), values.max())]
 
@@ -117,21 +142,22 @@ def _require_same(texts: Sequence[Text], targets: Sequence[Any]) -> None:
 def _fit_best(
     model: Any,
     grid: dict[str, list[float]],
-    train: Sequence[Text],
+    candidates: Sequence[Any],
+    train: Sequence[Any],
     targets: NDArray[Any],
-    test: Sequence[Text],
+    test: Sequence[Any],
     seed: int,
     *,
     stratified: bool,
 ) -> tuple[Any, Any]:
-    """Sets the best of `grid` on `model`; returns the better features of train and test texts.
+    """Sets the best of `grid` on `model`; returns the best features of train and test inputs.
 
-    The vectorizers see all training texts but no labels and no test text.
+    The candidates see all training inputs but no labels and no test input.
     """
     folds = _folds(targets, seed, stratified=stratified)
     scoring = ["accuracy", "neg_log_loss"] if stratified else ["neg_mean_squared_error"]
-    best: tuple[tuple[float, ...], dict[str, float], _Features] | None = None
-    for features in (_Features(with_characters=False), _Features(with_characters=True)):
+    best: tuple[tuple[float, ...], dict[str, float], Any] | None = None
+    for features in candidates:
         x = features.fit(train)
         if folds is None:  # a class with a single text: nothing to validate on
             model.set_params(C=10.0)
@@ -160,6 +186,10 @@ def _folds(targets: NDArray[Any], seed: int, *, stratified: bool) -> Any:
     if len(targets) > _FOLDS_UP_TO:
         return StratifiedShuffleSplit(1, test_size=0.2, random_state=seed)
     return StratifiedKFold(min(5, fewest), shuffle=True, random_state=seed)
+
+
+def _of_texts() -> list[_Features]:
+    return [_Features(with_characters=False), _Features(with_characters=True)]
 
 
 class _Features:
