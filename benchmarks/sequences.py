@@ -8,8 +8,8 @@ DNA, on protein_unlabelled for proteins. Every cell (set, labels, seed, arm) the
 same steps and is appended to OUT/TEST.jsonl when it is done; running again adds what is missing. Baselines:
 `classical` is logistic or ridge regression on k-mers or one letter a place, chosen by cross-validation on the same
 labels; for residues `one_hot` and `blosum62` are logistic regressions on windows of 15; `majority` always answers the
-same. The text of ecoli_coding's test windows is in the genome, without labels; no other test sequence was looked for in the pools.
-Prints Markdown. Choose options with ``--test valid``, never on the test set.
+same. The text of ecoli_coding's test windows is in the genome, without labels; no other test sequence was looked for
+in the pools. Prints Markdown. Choose options with ``--test valid``, never on the test set.
 """
 
 from __future__ import annotations

@@ -23,8 +23,10 @@ from pretune.modalities.dna import Dna
 from pretune.modalities.protein import Protein
 from pretune.sequence_tokens import vocabulary
 
-ESM = tuple("<cls> <pad> <eos> <unk> L A G V S E R T I D P K Q N F Y M H W C X B U Z O . - <null_1> <mask>".split())
+LETTERS = "<cls> <pad> <eos> <unk> L A G V S E R T I D P K Q N F Y M H W C X B U Z O . - <null_1> <mask>"
 """The alphabet of facebook/esm2_t6_8M_UR50D, in the order of its vocab.txt."""
+
+ESM = tuple(LETTERS.split())
 
 
 def genome(length: int = 20_000, seed: int = 0) -> str:
