@@ -161,7 +161,7 @@ def cached(
     """
     whole = any(s.frozen_throughout for s in strategies)
     layers = max((s.layers or 0 for s in strategies if isinstance(s, Freeze)), default=0)
-    if not whole and not layers:
+    if not task.replayable or (not whole and not layers):
         yield groups
         return
     with contextlib.ExitStack() as stack:

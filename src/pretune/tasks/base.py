@@ -73,6 +73,9 @@ class Task(Objective):
     exact_in_bf16: ClassVar[bool] = True
     """Whether `near_tie` finds the few records whose answer bfloat16 could change; if not, prediction is in float32."""
 
+    replayable: bool = True
+    """Whether the head reads hidden states alone, so that those of a frozen encoder can be stored and replayed."""
+
     model: PreTrainedModel
     modality: Modality
 

@@ -1,0 +1,124 @@
+"""Models with an answer for every pair of residues: a pre-trained encoder of tokens and a pair head."""
+
+from __future__ import annotations
+
+__all__ = ["AutoPair", "PairModel", "PairOutput"]
+
+import functools
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import MODEL_MAPPING, PretrainedConfig, PreTrainedModel
+from transformers.utils.generic import ModelOutput
+
+from pretune.errors import ModelError
+from pretune.pair_head import AttentionHead, PairwiseHead, start_weights
+
+
+@dataclass
+class PairOutput(ModelOutput):
+    """What a pair model gives.
+
+    Attributes:
+        logits: Shape (batch, residues, residues, outputs): without the first and the last token.
+    """
+
+    logits: Tensor | None = None
+
+
+class AutoPair:
+    """Builds or loads the pair model of any encoder of tokens, as transformers' Auto classes do for theirs.
+
+    The model's config is the encoder's own, with a mapping ``pair`` beside it (``head``, ``width``,
+    ``num_convolutions``, and ``bias``: the start of the bias of each output). The encoder's tensors have the names that
+    transformers' own classes with a head give them, so `AutoModel.from_pretrained` loads the encoder from the saved
+    directory.
+
+    Args:
+        purpose: End of the class name, ``Contacts`` or ``Structure``.
+    """
+
+    _model_mapping = MODEL_MAPPING
+
+    def __init__(self, purpose: str) -> None:
+        self.purpose = purpose
+        self.__name__ = f"AutoModelFor{purpose}"
+
+    def from_config(self, config: PretrainedConfig) -> PreTrainedModel:
+        """A model with random weights."""
+        return self._class_for(config)(config)
+
+    def from_pretrained(self, folder: str, *, config: PretrainedConfig, **options: Any) -> Any:
+        """A model with the weights of a directory or Hub name, as `PreTrainedModel.from_pretrained` gives it."""
+        return self._class_for(config).from_pretrained(folder, config=config, **options)
+
+    def _class_for(self, config: PretrainedConfig) -> Any:
+        kind: Any = type(config)
+        return _joined(kind, self.purpose)
+
+
+@functools.cache
+def _joined(config_class: Any, purpose: str) -> Any:
+    """The class that joins `PairModel` to the base class of an architecture, as EsmForContacts."""
+    encoder: Any = MODEL_MAPPING.get(config_class, None)
+    if isinstance(encoder, tuple):
+        encoder = encoder[0]
+    if encoder is None or getattr(encoder, "main_input_name", "") != "input_ids":
+        raise ModelError(
+            f"A {config_class.model_type} model does not read tokens; give an encoder of proteins (esm, modernbert)."
+        )
+    base = next(c for c in encoder.__mro__[1:] if issubclass(c, PreTrainedModel))
+    name = f"{encoder.__name__.removesuffix('Model')}For{purpose}"
+    return type(name, (PairModel, base), {"__module__": __name__, "config_class": config_class})
+
+
+class PairModel(PreTrainedModel):
+    """Encoder and pair head; made by `AutoPair`, which adds the architecture's base class.
+
+    Args:
+        config: Of the encoder, with the mapping ``pair``.
+    """
+
+    def __init__(self, config: PretrainedConfig) -> None:
+        super().__init__(config)
+        pair: dict[str, Any] = config.pair
+        encoder_class: Any = MODEL_MAPPING[type(config)]
+        pooling = "add_pooling_layer" in inspect.signature(encoder_class.__init__).parameters
+        encoder = encoder_class(config, add_pooling_layer=False) if pooling else encoder_class(config)
+        setattr(self, self.base_model_prefix, encoder)
+        self._reads_attention = pair["head"] == "attention"
+        if self._reads_attention:
+            number = config.num_hidden_layers * config.num_attention_heads
+            self.pair_head: nn.Module = AttentionHead(number, pair["bias"])
+            self.set_attn_implementation("eager")
+        else:
+            self.pair_head = PairwiseHead(config.hidden_size, pair["width"], pair["num_convolutions"], pair["bias"])
+        self.post_init()
+
+    def set_attn_implementation(self, attn_implementation: Any, allow_all_kernels: bool = False) -> None:
+        """As transformers'; a head that reads attention keeps the implementation that gives it."""
+        reads = getattr(self, "_reads_attention", False)
+        super().set_attn_implementation("eager" if reads else attn_implementation, allow_all_kernels)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if not start_weights(module):
+            super()._init_weights(module)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> PairOutput:
+        """Answers for all pairs of residues.
+
+        Args:
+            input_ids: One token a residue between one special token before and one behind, shape (batch, tokens).
+            attention_mask: 1 for tokens, 0 for padding on the right, shape (batch, tokens).
+        """
+        real = attention_mask[:, 2:].bool()  # of n tokens the first n - 2 places behind the first are residues
+        options: dict[str, Any] = {"output_attentions": True} if self._reads_attention else {}
+        found = self.base_model(input_ids, attention_mask=attention_mask, **options)
+        if self._reads_attention:
+            maps = [a[..., 1:-1, 1:-1] for a in found.attentions]
+            return PairOutput(logits=self.pair_head(maps, real))
+        return PairOutput(logits=self.pair_head(found.last_hidden_state[:, 1:-1], real))
