@@ -7,6 +7,7 @@ __all__ = [
     "IMAGE_COLUMNS",
     "LABEL_COLUMNS",
     "ROLES",
+    "SEQUENCE_COLUMNS",
     "TAG_COLUMNS",
     "TEXT_COLUMNS",
     "TOKEN_COLUMNS",
@@ -61,6 +62,11 @@ AUDIO_COLUMNS: Mapping[str, Sequence[str]] = {
     "audio": ("audio", "path", "file", "file_name", "filename", "wav", "audio_path", "audio_filepath"),
 }
 """Usual names of the column of recordings: paths, or their content."""
+
+SEQUENCE_COLUMNS: Mapping[str, Sequence[str]] = {
+    "sequence": ("sequence", "seq", "protein", "protein_sequence", "dna", "aa_seq", "primary", "text"),
+}
+"""Usual names of the column of biological sequences."""
 
 LABEL_COLUMNS = (
     *("label", "labels", "class", "category", "target", "sentiment", "score"),
@@ -174,8 +180,8 @@ def _records(
 ) -> Iterator[Record | RowError]:
     found = False
     kinds: dict[str, tuple[str, Record]] = {}
-    conll = "tags" in roles or ("tokens" in roles and "text" not in roles)
-    medium = next((m for m in ("image", "audio") if m in roles), "text")
+    medium = next((m for m in ("image", "audio", "sequence") if m in roles), "text")
+    conll = medium == "text" and ("tags" in roles or ("tokens" in roles and "text" not in roles))
     tabled = bool(columns or set(required) - {medium, "label"})
     for table in sources.tables(source, labelled="label" in roles, tabled=tabled, conll=conll, medium=medium):
         for item in _table_records(table, Columns(roles, columns, required)):
