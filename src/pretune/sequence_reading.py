@@ -92,7 +92,7 @@ def _pairs(header: str) -> dict[str, str]:
     found = dict(_BRACKETS.findall(header))
     plain = _BRACKETS.sub(" ", header)
     keys = list(_KEY.finditer(plain))
-    ends = [*(key.start() for key in keys[1:]), len(plain)]
+    ends = [*(key.start() for key in keys), len(plain)][1:]
     return found | {k[1]: plain[k.end() : end].strip(" \t;|\"'") for k, end in zip(keys, ends, strict=True)}
 
 
