@@ -25,6 +25,7 @@ from pretune.label_checks import FEW, check_classes, check_values, number
 from pretune.modalities.base import Modality
 from pretune.objectives.base import require_kind
 from pretune.registry import build, classes, find
+from pretune.sequence_checks import LETTERS, check_sequences
 from pretune.sources import Source
 from pretune.tag_checks import TagCheck
 from pretune.tasks.base import Task
@@ -67,6 +68,10 @@ def check(
         if boundary != "line":
             raise ConfigError("--boundary is for text; leave it out.")
         return _MEDIA[source.kind](data, task, test, columns)
+    if source.name in LETTERS:
+        if boundary != "line":
+            raise ConfigError("--boundary is for text; leave it out.")
+        return check_sequences(data, task, test, columns, source.name)
     if task is None:
         return _check_corpus(data, columns, boundary)
     if boundary != "line":

@@ -22,7 +22,7 @@ _PAIRS = {
 }
 """A usual second column, and the first column that it belongs to."""
 
-_TEXTS = ("text", "text_pair")
+_TEXTS = ("text", "text_pair", "sequence")
 _WORDS = ("tokens", "tags")
 _OBJECTS = ("objects",)
 

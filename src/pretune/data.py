@@ -180,8 +180,8 @@ def _records(
 ) -> Iterator[Record | RowError]:
     found = False
     kinds: dict[str, tuple[str, Record]] = {}
-    conll = "tags" in roles or ("tokens" in roles and "text" not in roles)
-    medium = next((m for m in ("image", "audio") if m in roles), "text")
+    medium = next((m for m in ("image", "audio", "sequence") if m in roles), "text")
+    conll = medium == "text" and ("tags" in roles or ("tokens" in roles and "text" not in roles))
     tabled = bool(columns or set(required) - {medium, "label"})
     for table in sources.tables(source, labelled="label" in roles, tabled=tabled, conll=conll, medium=medium):
         for item in _table_records(table, Columns(roles, columns, required)):

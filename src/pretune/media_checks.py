@@ -94,12 +94,16 @@ class Media:
             self.bad += [str(error)] if len(self.bad) < SHOWN else []
             return
         self.content.append(content)
-        self.files.append(f"{place_of(record[next(iter(self.inputs))])} ({record['_file']}, row {record['_row']})")
+        self.files.append(self.place(record))
         if self._numbers:
             self.values.append(number(label) or 0.0)
         self.counts.update(classes)
         self.labels.append(hash(json.dumps(label, default=str)) if self.role in _COMPARED else 0)
         self.measure(record, measures)
+
+    def place(self, record: dict[str, Any]) -> str:
+        """Where one is, for messages."""
+        return f"{place_of(record[next(iter(self.inputs))])} ({record['_file']}, row {record['_row']})"
 
     def measure(self, record: dict[str, Any], measures: Any) -> None:
         """Takes up what `look` measured of a usable one."""

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pretune.array_reading import array_table, holds_labels
 from pretune.errors import DataError
-from pretune.readers import RowError, RowStream, Table, file_table, format_of
+from pretune.formats import format_of
+from pretune.readers import RowError, RowStream, Table, file_table
 
 _NOUNS = {"image": "image", "audio": "recording"}
 _UNREADABLE = (".m4a", ".aac", ".wma", ".amr")

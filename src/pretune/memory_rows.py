@@ -50,7 +50,7 @@ def list_rows(items: Sequence[Any], medium: str | None) -> RowStream:
         elif isinstance(item, np.ndarray) or hasattr(item, "convert") or (medium == "image" and not _is_words(item)):
             yield number, {"image": item}
         elif isinstance(item, str):
-            yield number, {"text": item}
+            yield number, {"sequence" if medium == "sequence" else "text": item}
         elif isinstance(item, list | tuple):
             yield number, {"tokens": list(item)}
         else:

@@ -3,50 +3,23 @@
 from __future__ import annotations
 
 __all__ = [
-    *("FORMATS", "MEDIA", "Line", "RowError", "RowStream", "Table"),
-    *("endings", "file_table", "format_of", "lines", "open_binary"),
+    *("Line", "RowError", "RowStream", "Table"),
+    *("decoded", "file_table", "json_rows", "lines", "open_binary", "text_rows"),
 ]
 
 import csv
 import gzip
 import itertools
 import json
-import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias, cast
 
-from pretune import audio_reading, image_reading
 from pretune.class_names import class_names, with_names
 from pretune.errors import DataError
-
-FORMATS = {
-    ".txt": "text",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".parquet": "parquet",
-    ".conll": "conll",
-    ".bio": "conll",
-    ".iob": "conll",
-    ".iob2": "conll",
-}
-"""Endings of files of text and tables, and the format of each; all but parquet may also end in ``.gz``."""
-
-TABLES = ("csv", "tsv", "jsonl", "json", "parquet")
-MEDIA: Mapping[str, Sequence[str]] = {
-    "text": ("text", "conll", *TABLES),
-    "image": ("image", "array", *TABLES),
-    "audio": ("audio", *TABLES),
-}
-"""What a source may hold, and the formats of its files."""
-
-_EXTENSIONS = {"image": image_reading.EXTENSIONS, "audio": audio_reading.EXTENSIONS}
-_ARRAYS = re.compile(r"(\.np[yz]|[-.]idx\d?(-u?byte)?|\.idx)$")
+from pretune.formats import format_of
 
 _NO_LABELS = (
     " A plain text file holds text only: give .csv, .tsv, .jsonl or .parquet with columns, "
@@ -100,33 +73,11 @@ class Table:
     base: Path | None = None
 
 
-def format_of(path: Path) -> str | None:
-    """The format of a file by its ending, apart from ``.gz``; None when no medium has it."""
-    name = path.name.lower()
-    plain = name.removesuffix(".gz")
-    for medium, known in _EXTENSIONS.items():
-        if plain.endswith(known):
-            return medium if plain == name else None
-    if _ARRAYS.search(plain):
-        return "array" if plain == name or "idx" in plain else None
-    found = FORMATS.get(Path(plain).suffix)
-    return None if plain != name and found == "parquet" else found
-
-
-def endings(medium: str | None = None) -> str:
-    """The endings of the files of a medium (None: of text), for messages."""
-    listed = ", ".join(e for e, f in FORMATS.items() if f in MEDIA[medium or "text"])
-    if medium in _EXTENSIONS:
-        arrays = ", .npy, .npz, idx3-ubyte" if "array" in MEDIA[medium] else ""
-        return f"{', '.join(_EXTENSIONS[medium])}{arrays}, {listed}"
-    return f"{listed} (or these with .gz)"
-
-
 def file_table(path: Path, *, conll: bool = False) -> Table:
     """The rows of one file.
 
     Args:
-        path: A file whose ending is in `FORMATS`.
+        path: A file of text or a table: its ending is in `FORMATS`.
         conll: Read ``.txt`` as CoNLL columns, not as a text a line.
 
     Raises:

@@ -20,13 +20,13 @@ from pretune.evaluation import evaluate as score
 from pretune.explainers.base import Explainer
 from pretune.explaining import Explanation, explain_records, write_page
 from pretune.finetuning import finetune, labelled
+from pretune.formats import FORMATS
 from pretune.heat_map import write_picture
 from pretune.limits import check_numbers
 from pretune.modalities.base import truncated
 from pretune.predicting import load
 from pretune.pretraining import pretrain
 from pretune.progress import say
-from pretune.readers import FORMATS
 from pretune.sources import STDIN, exists
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 __all__ = ["STDIN", "Hub", "Layout", "Local", "Source", "exists", "load_hub", "locate", "tables"]
 
-import itertools
 import os
 import re
 import socket
-import sys
 import urllib.request
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,22 +19,13 @@ import datasets
 import numpy as np
 
 from pretune.errors import DataError, did_you_mean, similar
+from pretune.formats import MEDIA, TABLES, endings, format_of
 from pretune.media_sources import media_tables
 from pretune.memory_rows import dataset_table, frame_rows, list_rows
-from pretune.readers import (
-    MEDIA,
-    TABLES,
-    RowStream,
-    Table,
-    decoded,
-    endings,
-    file_table,
-    format_of,
-    json_rows,
-    lines,
-    text_rows,
-)
+from pretune.readers import RowStream, Table, file_table, lines
+from pretune.sequence_sources import class_folders, sequence_tables
 from pretune.split_column import of_split
+from pretune.stdin_source import stdin_table
 
 Source: TypeAlias = Any
 """A path, ``folder:split``, ``hub-name[:config]:split``, ``-``, a DataFrame, a list, arrays or a ``Dataset``."""
@@ -77,9 +66,7 @@ class Local:
     @property
     def classes(self) -> bool:
         """Whether it is a folder with one sub-folder of ``.txt`` files for each label."""
-        inner = [f.relative_to(self.root).parts for f in self.files if f != self.root]
-        plain = all(format_of(f) == "text" for f in self.files)
-        return plain and all(len(p) > 1 for p in inner) and len({p[0] for p in inner}) > 1
+        return all(format_of(f) == "text" for f in self.files) and class_folders(self.root, self.files)
 
 
 @dataclass(frozen=True)
@@ -298,7 +285,7 @@ def tables(
         DataError: The source does not exist or is of no sort that can be read.
     """
     if isinstance(source, str) and source == STDIN:
-        yield _stdin_table(medium)
+        yield stdin_table(medium)
     elif isinstance(source, str | Path):
         yield from _located_tables(locate(source, medium), labelled, tabled, conll, medium)
     elif isinstance(source, Layout):
@@ -344,6 +331,8 @@ def _located_tables(
     elif medium in ("image", "audio"):
         read = partial(media_tables, found.root, found.files, medium=medium, split=found.split, ignored=found.ignored)
         yield from _of_split(read(labelled=labelled, tabled=tabled), found)
+    elif medium == "sequence":
+        yield from _of_split(sequence_tables(found.root, found.files, labelled=labelled), found)
     elif labelled and found.classes:
         yield from (_class_table(file, found.root) for file in found.files)
     else:
@@ -367,18 +356,3 @@ def _class_rows(path: Path, label: str) -> RowStream:
     pieces = list(lines(path))
     error = next((p.error for p in pieces if p.error), None)
     yield 1, error or {"text": "".join(p.text for p in pieces).strip(), "label": label}
-
-
-def _stdin_table(medium: str | None) -> Table:
-    """JSON objects when the first line with text begins with ``{``, else a text, or the path of a file, a line."""
-    stream = decoded("stdin", sys.stdin.buffer)
-    head = []
-    for line in stream:
-        head.append(line)
-        if line.text.strip():
-            break
-    every = itertools.chain(head, stream)
-    if head and head[-1].text.lstrip().startswith("{"):
-        return Table("stdin", None, lambda _: json_rows("stdin", every), "line")
-    role = medium or "text"
-    return Table("stdin", [role], lambda _: text_rows(every, role), "line")
