@@ -63,14 +63,16 @@ def hairpin(length: int) -> np.ndarray[Any, Any]:
     return np.stack([along, aside, 0.9 * (np.arange(length) % 2)], 1)
 
 
-def proteins(number: int, *, seed: int = 0, shortest: int = 30, longest: int = 50) -> list[dict[str, Any]]:
-    """Helices of A, E, K and hairpins of V, I, T, whose last residues are C, C."""
+def proteins(number: int, *, seed: int = 0, shortest: int = 28, longest: int = 34) -> list[dict[str, Any]]:
+    """Helices of A, E, K, and hairpins whose residues lie beside those of the same letter."""
     rng = np.random.default_rng(seed)
+    others = [letter for letter in LETTERS if letter not in "AEK"]
     rows = []
     for k in range(number):
         length = int(rng.integers(shortest, longest + 1))
-        letters, shape = ("AEK", helix) if k % 2 else ("VIT", hairpin)
-        sequence = "".join(rng.choice(list(letters), length - 2)) + "CC"
+        strand = others[: length - length // 2]
+        helical = "".join(rng.choice(list("AEK"), length))
+        sequence, shape = (helical, helix) if k % 2 else ("".join(strand[: length // 2] + strand[::-1]), hairpin)
         coordinates = shape(length).tolist()
         if k == 1:
             coordinates[3] = [None, None, None]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from pretune import features
+from pretune import data, features
 from pretune.contact_maps import as_coordinates, pair_distances, separations
 from pretune.errors import ConfigError, DataError, ModelError
 from pretune.modalities.base import Batch, Example, Modality
@@ -25,7 +25,6 @@ Contact: TypeAlias = tuple[int, int]
 """Two residues, counted from 1."""
 
 _Floats: TypeAlias = NDArray[np.float32]
-_SEQUENCES = ("sequence", "seq", "protein", "protein_sequence", "primary")
 _IDS = ("id", "name", "entry", "accession", "pdb_id", "header")
 _LEAST_CROP = 16
 _SHOWN = 3
@@ -40,7 +39,7 @@ class PairTask(Task):
     """
 
     accepts: ClassVar[frozenset[str]] = frozenset({"tokens"})
-    roles: ClassVar[Mapping[str, Sequence[str]] | None] = {"sequence": _SEQUENCES, "id": _IDS}
+    roles: ClassVar[Mapping[str, Sequence[str]] | None] = {**data.SEQUENCE_COLUMNS, "id": _IDS}
     label_role: ClassVar[str] = "structure"
     stratified: ClassVar[bool] = False
     truncates: ClassVar[bool] = False
@@ -62,8 +61,8 @@ class PairTask(Task):
         self.prior: list[float] = []
 
     def check(self, modality: Modality) -> None:
-        """Raises ConfigError unless the records are sequences of residues."""
-        if "sequence" not in modality.inputs:
+        """Raises ConfigError unless the records are sequences of residues, one token each."""
+        if "sequence" not in modality.inputs or not getattr(modality, "letters", True):
             raise ConfigError(f"{self.name} needs sequences of residues: give --modality protein.")
 
     # -- labels --------------------------------------------------------------------------------------------------------
@@ -79,9 +78,10 @@ class PairTask(Task):
         except ValueError as error:
             raise DataError(f"{_where(record)}{error}") from error
         sequence = record.get("sequence")
-        if isinstance(sequence, str) and len(sequence) != len(found):
+        if isinstance(sequence, str) and len(sequence.strip()) != len(found):
             raise DataError(
-                f"{_where(record)}expected coordinates for each of the {len(sequence)} residues, found {len(found)}."
+                f"{_where(record)}expected coordinates for each of the {len(sequence.strip())} residues, "
+                f"found {len(found)}."
             )
         return found
 
@@ -174,6 +174,7 @@ class PairTask(Task):
         sequence = record.get("sequence")
         if not isinstance(sequence, str) or not sequence.strip():
             raise DataError(f"A sequence of residues was expected, found {sequence!r}.")
+        sequence = sequence.strip()
         pieces = [sequence[k : k + self.window] for k in range(0, len(sequence), self.window)]
         found = [list(e["input_ids"]) for e in self.modality.process_many([{"sequence": p} for p in pieces])]
         if any(len(ids) != len(piece) + 2 for ids, piece in zip(found, pieces, strict=True)):
