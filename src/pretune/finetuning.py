@@ -275,9 +275,11 @@ def _records(
     if rate == 0:
         return records, none, tested
     stratify = task.label_role if task.stratified else None
-    grouped = "group" if "group" in records.column_names else None
-    if grouped and not group:
+    if "group" not in records.column_names and (near := source.related(records)) is not None:
+        records = records.add_column("group", near)
+    elif "group" in records.column_names and not group:
         _say_grouped(records)
+    grouped = "group" if "group" in records.column_names else None
     kept, held = data_io.split(records, rate=rate, seed=seed, label=stratify, group=grouped)
     return kept, held, tested
 

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import datasets
+import numpy as np
 from transformers import PretrainedConfig
 
-from pretune import data, sequence_config
+from pretune import data, homology, sequence_config
 from pretune.alphabets import Alphabet, reverse_complement
 from pretune.corpus import TokenCorpus, corpus_key, open_or_build
 from pretune.errors import ConfigError, DataError
 from pretune.modalities.base import Example
+from pretune.progress import say
 from pretune.sequence_tokens import STRANDS, SequenceTokenizer, own_tokenizer, trained_bpe, vocabulary
 from pretune.token_modality import TokenModality, required_tokenizer
 
@@ -24,6 +26,9 @@ _PIECE, _SEGMENT = 2048, 32
 """Letters of a document of a corpus, into which contigs are cut; and of its segments, where windows may begin."""
 
 _BPE_LETTERS = 5_000_000
+
+_MOST_RELATED = 0.5
+"""Share of the records in one group of near sequences from which on groups cannot be held out."""
 
 
 class SequenceModality(TokenModality):
@@ -135,6 +140,23 @@ class SequenceModality(TokenModality):
             sentences=units == "sentences",
             segment=_segments,
         )
+
+    def related(self, records: Any) -> list[int] | None:
+        """Groups of near sequences by shared k-mers (`pretune.homology`), which a validation split keeps together."""
+        sequences = [self.alphabet.clean(s) for s in records["sequence"]]
+        wanted = homology.near(self.name, max(map(len, sequences)))
+        groups = homology.clusters(sequences, k=wanted.k, identity=wanted.identity, strands=wanted.strands)
+        num_groups, largest = int(groups.max()) + 1, int(np.bincount(groups).max())
+        if largest > _MOST_RELATED * len(groups):
+            say(
+                f"{largest:,} of {len(groups):,} sequences are near one another: validation is a random share of them, "
+                "and says how well variants of these are predicted, not other sequences"
+            )
+            return None
+        if num_groups == len(groups):
+            return None
+        say(f"validation holds out whole groups of near sequences, of {num_groups:,}")
+        return [int(g) for g in groups]
 
     def process(self, record: Mapping[str, Any]) -> Example:
         """One ``sequence`` to at most max_length tokens; see `process_many`."""

@@ -112,6 +112,13 @@ class Modality(Method):
         """Examples of unequal length to one batch of model inputs."""
         raise NotImplementedError
 
+    def related(self, records: Any) -> list[int] | None:
+        """The group of each labelled record, where the records themselves show that some are near copies of others.
+
+        Such groups are not split between training and validation; None where nothing is, or everything.
+        """
+        return None
+
     def augment(self, examples: Sequence[Example], rng: np.random.Generator) -> list[Example]:
         """Changed examples whose labels still hold, for training; the same ones where there is nothing to change."""
         return list(examples)

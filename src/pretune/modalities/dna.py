@@ -67,8 +67,8 @@ class Dna(SequenceModality):
         return [_turned(e) if t and "reverse" in e else e for t, e in zip(turned, examples, strict=True)]
 
     def views(self, examples: Sequence[Example]) -> list[list[Example]]:
-        """With reverse_complement, the examples and their other strands."""
-        both = self.reverse_complement and all("reverse" in e for e in examples)
+        """With reverse_complement, the examples and their other strands; stored features are of one strand alone."""
+        both = self.reverse_complement and all("reverse" in e and "features" not in e for e in examples)
         return [list(examples), [_turned(e) for e in examples]] if both else [list(examples)]
 
 
