@@ -152,10 +152,11 @@ def test_what_is_no_such_file(name, content, said, tmp_path):
 def test_fastq(tmp_path):
     path = tmp_path / "reads.fastq"
     # qualities may begin with @ and a record may have several lines
-    path.write_text("@x label=a\nACGT\n+\n@III\n\n@y\nAC\nGT\n+y\nII\n@I\n@z\n\n+\n\n")
+    path.write_text("@x label=a\nACGT\n+\n@III\n\n@y\nAC\nGT\n+y\nII\n@I\n@z\n\n+\n\n@v\nAC\n+w\nII\n")
     items = list(data.stream_records(path, roles=ROLES, required=("sequence",)))
     assert [r["sequence"] for r, _ in items if r] == ["ACGT", "ACGT"]
     assert 'record 3: the sequence of "z" is empty' in str(items[2][1])
+    assert "record 4: expected 'v' again before the qualities, found 'w'" in str(items[3][1])
 
 
 def test_genbank(tmp_path):
@@ -169,6 +170,8 @@ def test_genbank(tmp_path):
         "organism": "Escherichia coli",
     }
     assert (second["id"], second["sequence"]) == ("AB2.1", "ggcc")
+    path.write_text(genbank("ggcc").replace("AB1.1", ".").replace("ACCESSION   AB1", "ACCESSION   ."))
+    assert rows(path)[0]["id"] == "AB1"
     path.write_text(genbank("acgtacgtac", "ggcc").replace("ggcc", "gg").replace("acgtac\n", "acgtac\n\n"))
     assert "expected 4 letters as LOCUS" in str(rows(path)[1])
 

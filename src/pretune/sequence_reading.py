@@ -107,10 +107,11 @@ def fastq_rows(file: str, source: Iterable[Line]) -> RowStream:
         header, wrong = first.text.strip(), first.error
         if not header.startswith("@"):
             raise RowError(file, number, f'expected "@" and a name, found {header[:40]!r}; is it FASTQ?', _UNIT)
-        pieces, qualities = list[str](), 0
+        pieces, qualities, again = list[str](), 0, ""
         for line in kept:
             wrong = wrong or line.error
             if line.text.startswith("+"):
+                again = line.text[1:].strip()
                 break
             pieces.append(line.text.strip())
         sequence = "".join(pieces)
@@ -119,6 +120,11 @@ def fastq_rows(file: str, source: Iterable[Line]) -> RowStream:
         if qualities != len(sequence):
             reason = f"expected {len(sequence)} qualities, one a letter, found {qualities}; fetch the file again."
             raise RowError(file, number, reason, _UNIT)
+        if again and again != header[1:].strip():
+            reason = (
+                f"expected {header[1:41]!r} again before the qualities, found {again[:40]!r}; are these of another?"
+            )
+            wrong = wrong or RowError(file, number, reason, _UNIT)
         error = wrong and RowError(file, number, wrong.reason, _UNIT)
         yield number, error or _row(file, number, header[1:].strip(), sequence)
 
@@ -154,7 +160,7 @@ def _genbank(file: str, number: int, block: list[str]) -> dict[str, Any] | RowEr
         return RowError(file, number, f"it cannot be read as GenBank ({bad}); fetch it again.", _UNIT)
     sequence = re.sub(r"[\d\s]", "", "".join(_lines(found["ORIGIN"])))
     words = " ".join((*_lines(found["VERSION"]), *_lines(found["ACCESSION"]), *block[start].split()[1:2])).split()
-    name = words[0] if words else f"record {number}"
+    name = next((word for word in words if word != "."), f"record {number}")
     said = _LENGTH.search(block[start])
     if not sequence:
         return RowError(file, number, f'"{name}" has no sequence (ORIGIN); fetch it with its sequence.', _UNIT)
