@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import statistics
 import sys
 import tempfile
 import time
@@ -29,7 +28,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from speed import child, fit_rate
+from speed import fit_rate, in_turn, verdict
 
 HERE = Path(__file__).parent
 GOALS = {"wav2vec2": 2.0, "ctc": 2.0, "frozen": 8.0, "predict": 2.5}
@@ -248,21 +247,12 @@ def main() -> None:
             found = side(options)
         print(json.dumps(found))
         return
-    rates: dict[str, list[float]] = {"transformers": [], "pretune": []}
     if options.what == "predict":
-        rates["transformers"], rates["pretune"] = predict(options.data, options.repeats)
+        rates = dict(zip(("transformers", "pretune"), predict(options.data, options.repeats), strict=True))
     else:
-        for _ in range(options.repeats):
-            for name, values in rates.items():
-                words = [__file__, options.what, "--data", str(options.data), "--steps", str(options.steps)]
-                values.append(child([*words, "--side", name]))
-                print(f"{name:<13} {values[-1]:.1f}", file=sys.stderr, flush=True)
-    medians = {name: statistics.median(values) for name, values in rates.items()}
-    ratios = [a / b for a, b in zip(rates["pretune"], rates["transformers"], strict=True)]
-    print(
-        f"{options.what}: pretune {medians['pretune']:.1f} s/s, transformers {medians['transformers']:.1f} s/s, ratio "
-        f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}; goal {GOALS[options.what]})"
-    )
+        words = [__file__, options.what, "--data", str(options.data), "--steps", str(options.steps), "--side"]
+        rates = in_turn({name: [*words, name] for name in ("transformers", "pretune")}, options.repeats)
+    print(verdict(options.what, "s/s", rates, peer="transformers", goal=GOALS[options.what]))
 
 
 if __name__ == "__main__":

@@ -187,6 +187,27 @@ def child(words: list[str]) -> Any:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def in_turn(sides: dict[str, list[str]], repeats: int) -> dict[str, list[float]]:
+    """What each program prints, a number, when they run one after the other, so many times."""
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, words in sides.items():
+            rates[name].append(child(words))
+            print(f"{name:<13} {rates[name][-1]:,.1f}", file=sys.stderr, flush=True)
+    return rates
+
+
+def verdict(what: str, unit: str, rates: dict[str, list[float]], *, peer: str, goal: float | None) -> str:
+    """Medians of pretune and of one peer, and the ratio of each round."""
+    ours, theirs = (statistics.median(rates[name]) for name in ("pretune", peer))
+    ratios = [a / b for a, b in zip(rates["pretune"], rates[peer], strict=True)]
+    wanted = "" if goal is None else f"; goal {goal}"
+    return (
+        f"{what}: pretune {ours:,.1f} {unit}, {peer} {theirs:,.1f} {unit}, ratio {statistics.median(ratios):.2f} "
+        f"({min(ratios):.2f} to {max(ratios):.2f}{wanted})"
+    )
+
+
 def main() -> None:
     """Runs both sides in turn and prints medians and ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
