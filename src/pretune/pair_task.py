@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Contact", "PairTask", "protein_name"]
+__all__ = ["Contact", "PairTask", "as_pair", "known_distances", "protein_name"]
 
 import re
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,6 @@ class PairTask(Task):
     stratified: ClassVar[bool] = False
     truncates: ClassVar[bool] = False
     exact_in_bf16: ClassVar[bool] = False
-    lr_multiple: ClassVar[float] = 1.0
     purpose: ClassVar[str]
     """End of the model's class name."""
 
@@ -336,7 +335,7 @@ def _padded(parts: Sequence[_Floats]) -> Tensor:
 
 
 def known_distances(coordinates: Tensor) -> Tensor:
-    """Distances in Angstrom, NaN for the lower half too: each pair counts once; shape (..., residues, residues)."""
+    """Distances in Angstrom, NaN below the diagonal and on it: each pair counts once; (..., residues, residues)."""
     found = pair_distances(coordinates)
     upper = torch.ones(found.shape[-2:], dtype=torch.bool, device=found.device).triu(1)
     return found.masked_fill(~upper, torch.nan)
