@@ -57,6 +57,16 @@ def test_structures_are_learnt_predicted_and_written(data, tmp_path):
     np.testing.assert_allclose(atoms.b_factor, found[1]["confidence"], atol=0.01)
     turns = struc.dihedral(*(atoms.coord[k : len(atoms) - 3 + k] for k in range(4)))
     assert (turns > 0).mean() > 0.8  # right-handed
+    # its own chains, read back as the truth: PDB files are labelled data
+    again = pretune.evaluate(tmp_path / "run", str(tmp_path / "chains"))
+    assert again.metrics["lddt"] > 0.99
+    assert again.metrics["rmsd"] < 0.05
+
+
+def test_check_counts_residues_with_coordinates(data):
+    report = pretune.check(str(data["train"]), task="contacts", modality="protein", test=str(data["test"]))
+    assert not report.problems
+    assert report.facts["labels"]["residues with coordinates"] == report.facts["total letters"] - 1
 
 
 def test_coordinates_that_do_not_fit_are_refused_with_file_and_row(data, tmp_path):

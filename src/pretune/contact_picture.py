@@ -25,18 +25,18 @@ def contact_picture(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
+    figure = Figure(figsize=(6.4, 5.6))
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.set_facecolor("0.85")
     length = len(probabilities)
     upper = np.ma.masked_invalid(np.where(np.triu(np.ones((length, length), bool)), probabilities, 0.0))
     ends = (0.5, length + 0.5)
-    image = axes.imshow(upper, cmap="Blues", vmin=0, vmax=1, extent=(*ends, *ends[::-1]))
+    image = axes.imshow(upper, cmap="Blues", vmin=0, vmax=max(0.2, upper.max()), extent=(*ends, *ends[::-1]))
     pairs = np.array([[i, j] for i, j, p in contacts if p > threshold]).reshape(-1, 2)
     axes.scatter(pairs[:, 0], pairs[:, 1], s=max(2.0, 600 / length), marker="s", color="black", linewidths=0)
     axes.set(xlabel="residue", ylabel=f"residue (black: above {threshold:g})", xlim=ends, ylim=ends[::-1])
     figure.colorbar(image, ax=axes, label="probability of a contact", fraction=0.045)
     part = file.with_name(f".{file.name}.part")
-    figure.savefig(part, dpi=120, format="png")
+    figure.savefig(part, dpi=120, format="png", bbox_inches="tight")
     return part.replace(file)

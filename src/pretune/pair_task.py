@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Contact", "PairTask", "protein_name"]
+__all__ = ["Contact", "PairTask", "as_pair", "known_distances", "protein_name"]
 
 import re
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,6 @@ class PairTask(Task):
     stratified: ClassVar[bool] = False
     truncates: ClassVar[bool] = False
     exact_in_bf16: ClassVar[bool] = False
-    lr_multiple: ClassVar[float] = 1.0
     purpose: ClassVar[str]
     """End of the model's class name."""
 
@@ -86,9 +85,9 @@ class PairTask(Task):
         return found
 
     def classes_in(self, record: Mapping[str, Any]) -> list[str]:
-        """None: coordinates have no classes; they are read, so that `check` finds what is wrong with them."""
-        self.read_label(record, self.label_role)
-        return []
+        """One name for each residue with coordinates, so that `check` counts them and finds rows that have none."""
+        known = ~np.isnan(self.read_label(record, self.label_role)).any(1)
+        return ["residues with coordinates"] * int(known.sum())
 
     def learn_labels(self, labels: Sequence[Any]) -> None:
         """Learns how frequent each answer is, from which the bias of the outputs starts.
@@ -336,7 +335,7 @@ def _padded(parts: Sequence[_Floats]) -> Tensor:
 
 
 def known_distances(coordinates: Tensor) -> Tensor:
-    """Distances in Angstrom, NaN for the lower half too: each pair counts once; shape (..., residues, residues)."""
+    """Distances in Angstrom, NaN below the diagonal and on it: each pair counts once; (..., residues, residues)."""
     found = pair_distances(coordinates)
     upper = torch.ones(found.shape[-2:], dtype=torch.bool, device=found.device).triu(1)
     return found.masked_fill(~upper, torch.nan)
