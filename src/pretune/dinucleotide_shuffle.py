@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["dinucleotide_shuffle"]
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def dinucleotide_shuffle(sequence: Sequence[int], rng: np.random.Generator) -> l
     if len(symbols) < 4:
         return symbols
     following: dict[int, list[int]] = {s: [] for s in symbols}
-    for before, after in zip(symbols[:-1], symbols[1:], strict=True):
+    for before, after in pairwise(symbols):
         following[before].append(after)
     for symbol, last in _last_edges(following, symbols[-1], rng).items():
         following[symbol].remove(last)

@@ -14,24 +14,25 @@ from pretune.heat_map import AGAINST, FOR
 from pretune.letter_shapes import add_letters, colour_of
 from pretune.sequence_explanation import ROW, SequenceExplanation
 
-_DPI, _WIDE, _LOGO = 150, 10.0, 1.05
-_CELL, _LEAST = 0.105, 0.5
+_DPI, _WIDE, _LOGO = 200, 7.5, 0.95
+_CELL, _LEAST = 0.095, 0.45
 """Inches a row of the heat map, and least of a heat map."""
 
 
 def draw(explanation: SequenceExplanation) -> Image.Image:
-    """Draws rows of 80 letters, 1500 pixels wide; positions count from 1 in the record."""
+    """Draws rows of 80 letters, 1500 pixels wide, the page twice enlarged; positions count from 1 in the record."""
     # the object interface: no pyplot, so no global state, no display, no backend choice
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     letters, table = explanation.letters, _table(explanation)
     width = min(ROW, max(20, len(letters)))
     rows = max(1, -(-len(letters) // width))
     heights = [_LOGO] if table is None else [_LOGO, max(_LEAST, _CELL * table.shape[1])]
-    figure = Figure(figsize=(_WIDE, rows * (sum(heights) + 0.4) + 0.3), dpi=_DPI, layout="constrained")
+    layout = ConstrainedLayoutEngine(hspace=0.02, h_pad=0.03)
+    figure = Figure(figsize=(_WIDE, rows * (sum(heights) + 0.4) + 0.3), dpi=_DPI, layout=layout)
     canvas = FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(hspace=0.02, h_pad=0.03)  # type: ignore[union-attr]
     grid = figure.subplots(rows * len(heights), 1, squeeze=False, gridspec_kw={"height_ratios": heights * rows})[:, 0]
     image = None
     for row in range(rows):

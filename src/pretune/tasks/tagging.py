@@ -21,7 +21,7 @@ from pretune import features
 from pretune.errors import ConfigError, DataError, did_you_mean
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.tag_schemes import ENTITY, detect_scheme, to_iob2
-from pretune.targets import entity_targets
+from pretune.targets import entity_targets, letter_targets
 from pretune.tasks.base import Prediction, Target, Task
 
 _IGNORED = -100
@@ -257,7 +257,9 @@ class Tagging(Task):
         return {"accuracy": float(accuracy_score(true, found)), "macro_f1": float(macro)}
 
     def targets(self, prediction: Prediction, of: Any = None) -> list[Target]:
-        """Every predicted entity, or the one that `of` names."""
+        """Every predicted entity, or the one that `of` names; where letters have tags, see `letter_targets`."""
+        if self.by_letter and not self.entities:
+            return letter_targets(prediction["tags"], of)
         return entity_targets(prediction, of)
 
     def target(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
