@@ -91,7 +91,7 @@ def test_the_motif_ranks_first(boxes, explainer):
         np.mean(inside(found, rows)) > {"mutagenesis": 0.75, "occlusion": 0.6, "integrated_gradients": 0.6}[explainer]
     )
     first = [r["at"] <= int(np.argmax(e.scores)) < r["at"] + len(MOTIF) for e, r in zip(found, rows, strict=True)]
-    assert np.mean(first) >= 0.9
+    assert np.mean(first) >= (0.9 if explainer == "mutagenesis" else 0.75)
 
 
 def test_mutagenesis_is_faithful_behind_masks_and_behind_shuffles(boxes):
