@@ -65,7 +65,8 @@ class Motif:
         where = f"from position {low}" if low == high else f"from positions {low} to {high}"
         return (
             f"{self.target}: {len(self.sites)} sites of {len(self.sites[0])} letters in {self.num_records} records, "
-            f"{where}; the stretch of highest score in each, aligned"
+            f"{where}; the stretch of highest score in each, moved by up to {_SHIFT} letters to align, "
+            "which by itself raises the bits a little"
         )
 
 

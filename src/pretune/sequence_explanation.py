@@ -68,6 +68,8 @@ class SequenceExplanation(WordExplanation):
         found = []
         if self.num_unread:
             found.append(f"{self.num_unread} letters were not read here: the record is too long for the model.")
+        if self.span is not None and self.span[1] - self.span[0] > 1:
+            found.append("The probability is the geometric mean over these letters.")
         if self.both_strands:
             found.append("The forward strand is explained; the prediction is the mean over both strands.")
         if self.mutations is not None:

@@ -92,6 +92,7 @@ def _heat(axes: Any, explanation: SequenceExplanation, table: NDArray[np.float64
         axes.plot(*zip(*own, strict=True), ".", color="0.45", markersize=2.2)
     axes.set_yticks(range(len(names)), names)
     _positions(axes, explanation, start, width)
+    axes.spines[:].set_visible(False)
     axes.tick_params(axis="y", length=0, labelsize=7 if len(names) < 8 else 5)
     for label in axes.get_yticklabels():
         label.set(color=colour_of(label.get_text(), explanation.alphabet), fontweight="bold")
@@ -99,12 +100,11 @@ def _heat(axes: Any, explanation: SequenceExplanation, table: NDArray[np.float64
 
 
 def _positions(axes: Any, explanation: SequenceExplanation, start: int, width: int) -> None:
-    """The axis of positions; grey behind the letters that the target is said of."""
+    """The axis of positions, and lines around the letters that the target is said of."""
     first = start + explanation.first + 1
     axes.set_xlim(first - 0.6, first + width - 0.4)
     last = explanation.first + len(explanation.letters)
     axes.set_xticks([p for p in range(first, first + width) if (p % 10 == 0 or p == 1) and p <= last])
     axes.tick_params(labelsize=7)
-    if explanation.span is not None:
-        low, high = (i + explanation.first for i in explanation.span)
-        axes.axvspan(low + 0.5, high + 0.5, color="0.88", zorder=0, linewidth=0)
+    for edge in explanation.span or ():
+        axes.axvline(explanation.first + edge + 0.5, color="black", linewidth=0.8, linestyle=(0, (3, 2)))

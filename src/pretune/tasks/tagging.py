@@ -285,6 +285,14 @@ class Tagging(Task):
             return scores
         return scores.new_zeros(int(row_of.max()) + 1).index_add(0, row_of, scores)
 
+    def answer(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
+        """Probability of all tags of an entity together; of a stretch of letters the geometric mean; shape (batch,)."""
+        together = super().answer(logits, batch, of=of)
+        if not self.by_letter or of is None:
+            return together
+        start, end = (of["start"], of["end"]) if isinstance(of, Mapping) else of[1:]
+        return together ** (1 / (end - start))
+
     def _tag_mask(self, index: Tensor, logits: Tensor, of: Any) -> Tensor:
         label, start, end = (of["label"], of["start"], of["end"]) if isinstance(of, Mapping) else of
         tags = (f"B-{label}", f"I-{label}") if self.entities else (label, label)
