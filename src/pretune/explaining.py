@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["Explanation", "explain_records", "write_page"]
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from pretune import registry
@@ -22,6 +23,8 @@ from pretune.perturbing import variant_logits
 from pretune.picture_pieces import patches_of
 from pretune.pieces import Pieces
 from pretune.predicting import Predictor
+from pretune.sequence_modality import SequenceModality
+from pretune.sequence_pieces import Letters, letters_of
 from pretune.sound_pieces import sounds_of
 from pretune.sources import Source
 from pretune.tasks.base import Prediction, Target, Task
@@ -32,7 +35,7 @@ _PIECES: dict[str, Callable[..., Pieces]] = {
     "pixels": patches_of,
     "waveform": sounds_of,
 }
-"""What finds the pieces of a record, for each kind of modality."""
+"""What finds the pieces of a record, for each kind of modality; sequences, which are tokens too, have letters."""
 
 
 def explain_records(
@@ -75,6 +78,7 @@ def explain_records(
     if num_random == 1:
         raise ConfigError(f"num_random must be 0 (no comparison) or at least 2, found {num_random}.")
     method: Explainer = registry.build("explainer", explainer)
+    method.check(task)
     require_kind(method, task.modality, registry.classes("explainer"))
     found: list[Explanation] = []
     with evaluating(task):
@@ -97,6 +101,11 @@ def _examples(
         yield record, predictor.task.process([record])[0]
 
 
+def _pieces(task: Task, record: Mapping[str, Any], example: Example, span: tuple[int, int] | None = None) -> Pieces:
+    find = letters_of if isinstance(task.modality, SequenceModality) else _PIECES[task.modality.kind]
+    return find(task, record, example, span)
+
+
 def _one(
     task: Task,
     method: Explainer,
@@ -107,13 +116,14 @@ def _one(
     num_random: int,
     seed: int,
 ) -> Explanation:
-    pieces = _PIECES[task.modality.kind](task, record, example, target.span)
+    pieces = _pieces(task, record, example, target.span)
     batch = to_device(pieces.batch, task.device)
     scores = method.scores(task, batch, of=target.of)
     logits = variant_logits(task, batch, batch[task.modality.main_input])
-    tested = None
-    if num_random:
-        tested = faithfulness(task, pieces, pieces.merged(scores), of=target.of, num_random=num_random, seed=seed)
+    test = partial(faithfulness, task, scores=pieces.merged(scores), of=target.of, num_random=num_random, seed=seed)
+    further = method.details()
+    if num_random and type(pieces) is Letters:
+        further |= {"shuffled": test(pieces=pieces.shuffled(seed))}
     return pieces.explanation(
         scores,
         target=target.name,
@@ -121,14 +131,15 @@ def _one(
         explainer=method.spec(),
         prediction=prediction,
         delta=getattr(method, "delta", None),
-        faithfulness=tested,
+        faithfulness=test(pieces=pieces) if num_random else None,
+        **further,
     )
 
 
 def _nothing(
     task: Task, method: Explainer, record: Mapping[str, Any], example: Example, prediction: Prediction
 ) -> Explanation:
-    pieces = _PIECES[task.modality.kind](task, record, example)
+    pieces = _pieces(task, record, example)
     return pieces.explanation(
         None, target="nothing", answer=None, explainer=method.spec(), prediction=prediction, note=task.no_target
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["Explanation", "page", "write_page"]
+__all__ = ["Explanation", "figures_of", "page", "write_page"]
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from jinja2 import Environment, PackageLoader
 from rich.console import Group
@@ -37,7 +37,7 @@ class Explanation:
     """
 
     kind: ClassVar[str]
-    """``words``, ``patches`` or ``sound``: how the page shows it."""
+    """``words``, ``patches``, ``sound`` or ``sequence``: how the page shows it."""
 
     drawn: ClassVar[bool] = False
     """Whether it has `panels`."""
@@ -65,6 +65,11 @@ class Explanation:
 
     def panels(self) -> list[Image.Image]:
         """Pictures of it, side by side; none of words."""
+        return []
+
+    @classmethod
+    def together(cls, explanations: Sequence[Self]) -> list[tuple[str, str]]:
+        """Pictures of all explanations of a page: captions and ``data:`` addresses."""
         return []
 
     @property
@@ -108,13 +113,7 @@ class Explanation:
     @property
     def figures(self) -> list[tuple[str, str, str]]:
         """Test, value, and that of random orders with its interval."""
-        f = self.faithfulness
-        if f is None:
-            return []
-        return [
-            ("comprehensiveness ↑", _signed(f.comprehensiveness), _random(f.random_comprehensiveness)),
-            ("sufficiency ↓", _signed(f.sufficiency), _random(f.random_sufficiency)),
-        ]
+        return figures_of(self.faithfulness) if self.faithfulness is not None else []
 
     def render(self) -> Group:
         """For the terminal: blue speaks for the target, red against it."""
@@ -130,6 +129,14 @@ class Explanation:
         return sorted(found.items(), key=lambda item: -item[1])[:5]
 
 
+def figures_of(tested: Faithfulness) -> list[tuple[str, str, str]]:
+    """Each test's name, value, and that of random orders with its interval."""
+    return [
+        ("comprehensiveness ↑", _signed(tested.comprehensiveness), _random(tested.random_comprehensiveness)),
+        ("sufficiency ↓", _signed(tested.sufficiency), _random(tested.random_sufficiency)),
+    ]
+
+
 def _random(interval: Any) -> str:
     return f"{_signed(interval.value)} [{_signed(interval.low)}, {_signed(interval.high)}]"
 
@@ -141,7 +148,9 @@ def _signed(value: float) -> str:
 def page(explanations: Sequence[Explanation], title: str = "Why the model says so") -> str:
     """A self-contained HTML page."""
     environment = Environment(loader=PackageLoader("pretune"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template("explanation.html.j2").render(explanations=explanations, title=title)
+    return environment.get_template("explanation.html.j2").render(
+        explanations=explanations, title=title, shared=explanations[0].together(explanations) if explanations else []
+    )
 
 
 def write_page(explanations: Sequence[Explanation], file: str | Path, title: str = "Why the model says so") -> Path:

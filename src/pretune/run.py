@@ -196,7 +196,7 @@ def explain_command(
         columns: Column of each role, where the usual names do not fit.
         num_random: Random orders of the same pieces that the explanation is compared with; 0 leaves that out.
         seed: Of the random orders.
-        out: A .html page, a .json file or (of pictures and sound) a .png to write as well.
+        out: A .html page, a .json file or (of pictures, sound and sequences) a .png to write as well.
     """
     if out is not None and Path(out).suffix not in (".html", ".json", ".png"):
         raise ConfigError(f'--out ends with .html, .json or .png; found "{out}".')
@@ -218,7 +218,7 @@ def _write_explanations(found: list[Explanation], file: Path) -> None:
         pictures = [e for e in found if e.drawn]
         if not pictures:
             raise ConfigError(
-                f'Only explanations of pictures and sound can be a .png, as "{file}"; use .html or .json.'
+                f'Only explanations of pictures, sound and sequences can be a .png, as "{file}"; use .html or .json.'
             )
         write_picture(pictures, file)
     say(f"wrote {file}")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["class_target", "entity_targets", "value_target", "word_targets"]
+__all__ = ["class_target", "entity_targets", "letter_targets", "value_target", "word_targets"]
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pretune.errors import ConfigError, did_you_mean
@@ -64,6 +64,47 @@ def entity_targets(prediction: Prediction, of: Any) -> list[Target]:
             raise ConfigError(f"There are {len(prediction['tags'])} words, found the span {of!r}.")
         spans = [given]
     return [Target(s["label"], (s["label"], s["start"], s["end"]), (s["start"], s["end"])) for s in spans]
+
+
+def letter_targets(tags: Sequence[str], of: Any) -> list[Target]:
+    """The longest stretch of each tag of a sequence, the letter numbered `of`, or the stretch that `of` gives.
+
+    Args:
+        tags: The predicted tag of each letter.
+        of: A number from 0; ``(label, start, end)``, a mapping of these, or the three in one text, with commas between.
+
+    Raises:
+        ConfigError: There is no such letter or stretch.
+    """
+    if of is None:
+        longest = {tag: max((b - a, -a, b) for t, a, b in _stretches(tags) if t == tag) for tag in sorted(set(tags))}
+        spans = [(tag, -start, end) for tag, (_, start, end) in longest.items()]
+    elif (number := _index(of, len(tags))) is not None:
+        spans = [(tags[number], number, number + 1)]
+    else:
+        spans = [_stretch(of, len(tags))]
+    return [Target(label, (label, start, end), (start, end)) for label, start, end in spans]
+
+
+def _stretches(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    starts = [i for i, tag in enumerate(tags) if i == 0 or tag != tags[i - 1]]
+    return [(tags[a], a, b) for a, b in zip(starts, [*starts[1:], len(tags)], strict=True)]
+
+
+def _stretch(of: Any, size: int) -> tuple[str, int, int]:
+    given = of.split(",") if isinstance(of, str) else of
+    given = [given.get(k) for k in ("label", "start", "end")] if isinstance(given, Mapping) else given
+    try:
+        label, start, end = given
+        found = str(label), int(start), int(end)
+    except (TypeError, ValueError):
+        found = "", 0, 0
+    if not 0 <= found[1] < found[2] <= size:
+        raise ConfigError(
+            f"There are {size} letters, counted from 0, found of={of!r}; give the number of a letter, or "
+            "label,start,end of a stretch."
+        )
+    return found
 
 
 def word_targets(prediction: Prediction, of: Any) -> list[Target]:

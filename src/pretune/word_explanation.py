@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["WordExplanation"]
+__all__ = ["WordExplanation", "word_style"]
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
@@ -70,7 +70,7 @@ class WordExplanation(Explanation):
         for i, (word, gap, strength) in enumerate(zip(self.words, self._gaps(), self.strengths, strict=True)):
             body.append("\n" if i in self.breaks else gap)
             inside = self.span is not None and self.span[0] <= i < self.span[1]
-            body.append(word, style=_style(strength) + (" bold underline" if inside else ""))
+            body.append(word, style=word_style(strength) + (" bold underline" if inside else ""))
         return body
 
     def _gaps(self) -> list[str]:
@@ -94,7 +94,8 @@ class WordExplanation(Explanation):
         ]
 
 
-def _style(strength: float) -> str:
+def word_style(strength: float) -> str:
+    """Blue or red behind a word of this strength, -1 to 1, for the terminal."""
     if abs(strength) < 0.08:
         return ""
     fade = round(235 * (1 - abs(strength)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Words", "words_of"]
+__all__ = ["Words", "tagged_words", "words_of"]
 
 import re
 from collections.abc import Mapping, Sequence
@@ -96,11 +96,12 @@ def words_of(task: Task, record: Mapping[str, Any], example: Example, span: tupl
     """
     batch = task.collate([example])
     if "words" in example:
-        return replace(_of_tagged(example, batch, span), span=span)
+        return replace(tagged_words(example, batch, span), span=span)
     return _of_text(task, record, example, batch)
 
 
-def _of_tagged(example: Example, batch: Batch, span: Sequence[int] | None) -> Words:
+def tagged_words(example: Example, batch: Batch, span: Sequence[int] | None) -> Words:
+    """Words of the window of a record for tagging in which `span` (the first and last + 1 word) begins."""
     windows = [example, *example.get("more", ())]
     row = next((i for i, w in enumerate(windows) if span and span[0] in w["word_index"]), 0)
     chosen = windows[row]

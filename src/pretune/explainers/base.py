@@ -19,6 +19,13 @@ class Explainer(Method):
     accepts: ClassVar[frozenset[str]] = frozenset({"tokens", "pixels", "waveform"})
     """Modality kinds it works for."""
 
+    def check(self, task: Task) -> None:
+        """Raises ConfigError where the kind of the modality fits, but this task does not."""
+
+    def details(self) -> dict[str, Any]:
+        """What the latest explanation has beside scores: fields of the explanation by name."""
+        return {}
+
     def scores(self, task: Task, batch: Batch, *, of: Any = None) -> Tensor:
         """Attribution of each input element.
 

@@ -21,7 +21,7 @@ from pretune import features
 from pretune.errors import ConfigError, DataError, did_you_mean
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.tag_schemes import ENTITY, detect_scheme, to_iob2
-from pretune.targets import entity_targets
+from pretune.targets import entity_targets, letter_targets
 from pretune.tasks.base import Prediction, Target, Task
 
 _IGNORED = -100
@@ -257,7 +257,9 @@ class Tagging(Task):
         return {"accuracy": float(accuracy_score(true, found)), "macro_f1": float(macro)}
 
     def targets(self, prediction: Prediction, of: Any = None) -> list[Target]:
-        """Every predicted entity, or the one that `of` names."""
+        """Every predicted entity, or the one that `of` names; where letters have tags, see `letter_targets`."""
+        if self.by_letter and not self.entities:
+            return letter_targets(prediction["tags"], of)
         return entity_targets(prediction, of)
 
     def target(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
@@ -282,6 +284,14 @@ class Tagging(Task):
         if len(scores) != len(row_of) or len(row_of) == int(row_of.max()) + 1:
             return scores
         return scores.new_zeros(int(row_of.max()) + 1).index_add(0, row_of, scores)
+
+    def answer(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
+        """Probability of all tags of an entity together; of a stretch of letters the geometric mean; shape (batch,)."""
+        together = super().answer(logits, batch, of=of)
+        if not self.by_letter or of is None:
+            return together
+        start, end = (of["start"], of["end"]) if isinstance(of, Mapping) else of[1:]
+        return together ** (1 / (end - start))
 
     def _tag_mask(self, index: Tensor, logits: Tensor, of: Any) -> Tensor:
         label, start, end = (of["label"], of["start"], of["end"]) if isinstance(of, Mapping) else of
