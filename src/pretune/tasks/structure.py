@@ -33,7 +33,7 @@ class Structure(PairTask):
 
     What to expect: a model of one sequence, without the alignment of its relatives and without large pre-training,
     learns secondary structure and how compact proteins are, and no topology of a fold that it has not seen. Helices
-    come out, TM-scores stay about 0.2 to 0.3, which is that of two proteins at random; the confidence says so. With a
+    come out, TM-scores stay below 0.3, which two proteins at random have too; the confidence says so. With a
     large protein language model as encoder there is more to read out.
 
     The primary metric is ``lddt`` of C-alpha atoms (Mariani et al. 2013), 0 to 1; beside it ``tm_score`` (Zhang and
