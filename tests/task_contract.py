@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoModel
 
-from pretune import registry
+from pretune import encoder, registry
 from pretune.features import FrozenFeatures, cached
 
 
@@ -70,3 +70,19 @@ def assert_micro_batches_equal_one_batch(task: Any, examples: Sequence[Any]) -> 
         task.scale = {key: 2 * task.counts(batch)[key] / total}
         parts = parts + task(batch)["loss"] / 2
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
+
+
+def leaves_a_model_that_loads(task: Any, examples: Any, new: Any, method: str, folder: Any) -> None:
+    """Trains with a strategy; the head alone is new, and the model and its encoder load again with the same bits."""
+    assert tuned(task, examples, new, method, steps=4, lr=3e-3) == set(new)
+    task.export().save_pretrained(folder)
+    model, report = encoder.make(task.auto_class_for(task.modality.kind), folder)
+    assert not report.new
+    again = registry.build("task", task.name)
+    again.restore(model, task.modality)
+    batch = task.collate(examples)
+    with torch.no_grad():
+        assert torch.equal(again.eval()(batch)["logits"], task.eval()(batch)["logits"])
+    plain = AutoModel.from_pretrained(folder)
+    trunk = dict(task.model.base_model.named_parameters())
+    assert all(torch.equal(p, trunk[n]) for n, p in plain.named_parameters() if not n.startswith("pooler."))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["STRIDE", "AutoDense", "DenseModel", "DenseOutput"]
 
-import functools
 import inspect
 import math
 from collections.abc import Sequence
@@ -14,11 +13,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import MODEL_MAPPING, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
-from pretune.errors import ModelError
+from pretune.joined_model import AutoJoined, bare_encoder
 
 STRIDE = 4
 """Input pixels between neighbouring places of the output map."""
@@ -37,47 +36,19 @@ class DenseOutput(ModelOutput):
     logits: Tensor | None = None
 
 
-class AutoDense:
-    """Builds or loads the dense model of any encoder, as transformers' Auto classes do for theirs.
+class AutoDense(AutoJoined):
+    """Builds or loads the dense model of any encoder of images.
 
-    The model's config is the encoder's own, with a mapping ``dense`` beside it (``bias``: the start of the bias of each
-    output, which gives their number; ``width``: of the decoder). The encoder's tensors have the names that
-    transformers' own classes with a head give them, so `AutoModel.from_pretrained` loads the encoder from the saved
-    directory.
+    The mapping beside the encoder's config is ``dense`` (``bias``: the start of the bias of each output, which gives
+    their number; ``width``: of the decoder).
 
     Args:
         purpose: End of the class name, ``Detection`` or ``Segmentation``.
     """
 
     def __init__(self, purpose: str) -> None:
-        self.purpose = purpose
-
-    def from_config(self, config: PretrainedConfig) -> PreTrainedModel:
-        """A model with random weights."""
-        return self._class_for(config)(config)
-
-    def from_pretrained(self, folder: str, *, config: PretrainedConfig, **options: Any) -> Any:
-        """A model with the weights of a directory or Hub name, as `PreTrainedModel.from_pretrained` gives it."""
-        return self._class_for(config).from_pretrained(folder, config=config, **options)
-
-    def _class_for(self, config: PretrainedConfig) -> Any:
-        kind: Any = type(config)
-        return _joined(kind, self.purpose)
-
-
-@functools.cache
-def _joined(config_class: Any, purpose: str) -> Any:
-    """The class that joins `DenseModel` to the base class of an architecture, as ViTForDetection."""
-    encoder: Any = MODEL_MAPPING.get(config_class, None)
-    if isinstance(encoder, tuple):
-        encoder = encoder[0]
-    if encoder is None or getattr(encoder, "main_input_name", "") != "pixel_values":
-        raise ModelError(
-            f"A {config_class.model_type} model does not read images; give an image encoder (vit, resnet ...)."
-        )
-    base = next(c for c in encoder.__mro__[1:] if issubclass(c, PreTrainedModel))
-    name = f"{encoder.__name__.removesuffix('Model')}For{purpose}"
-    return type(name, (DenseModel, base), {"__module__": __name__, "config_class": config_class})
+        wanted = "images; give an image encoder (vit, resnet ...)"
+        super().__init__(DenseModel, purpose, reads="pixel_values", wanted=wanted)
 
 
 class DenseModel(PreTrainedModel):
@@ -95,11 +66,9 @@ class DenseModel(PreTrainedModel):
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config)
         dense: dict[str, Any] = config.dense
-        encoder_class: Any = MODEL_MAPPING[type(config)]
-        pooling = "add_pooling_layer" in inspect.signature(encoder_class.__init__).parameters
-        encoder = encoder_class(config, add_pooling_layer=False) if pooling else encoder_class(config)
+        encoder = bare_encoder(config)
         setattr(self, self.base_model_prefix, encoder)
-        self._positions = "interpolate_pos_encoding" in inspect.signature(encoder_class.forward).parameters
+        self._positions = "interpolate_pos_encoding" in inspect.signature(encoder.forward).parameters
         self.decoder = Decoder(_channels(config), config.num_channels, dense["width"])
         self.outputs = _Outputs(dense["width"], dense["bias"])
         self.post_init()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Ids = NDArray[np.int64]
 
-_MOST_TOKENS, _MOST_CODES, _WIDEST = 20_000_000, 1 << 62, 5
+_MOST_TOKENS, _MOST_CODES, _WIDEST, _SEEN = 20_000_000, 1 << 62, 5, 10
 _WEIGHTS = (0.3, 1.0, 3.0, 10.0, 30.0)
 
 
@@ -69,8 +69,9 @@ def neighbour_floor(train: Any, held_out: Any) -> tuple[float, int]:
     """The best cross-entropy, in nats a token, that counted neighbours reach on held-out sequences, and their number.
 
     Counted in the training stream (its first 20 million tokens), chosen on the held-out one among 0 to 5 neighbours on
-    each side (as many as have most of their combinations in training: 2 of a few million residues) and five smoothing
-    weights. A masked model's own task is harder, as it does not see all neighbours.
+    each side and five smoothing weights. There are as many neighbours as leave every combination about ten times in
+    training (1 of some million residues, 4 of bases): more would remember near copies. A masked model's own task is
+    harder, as it does not see all neighbours.
 
     Args:
         train: A token stream.
@@ -84,7 +85,11 @@ def neighbour_floor(train: Any, held_out: Any) -> tuple[float, int]:
 
 
 def _reach(train: Ids, num_held_out: int, vocab_size: int) -> int:
-    """As many neighbours as leave most contexts seen in training, so that they are statistics and no memory."""
+    """As many neighbours as leave each combination ten times in training: statistics, and no memory of near copies."""
     usual = int((np.bincount(train) > len(train) / 1000).sum())
-    fits = [n for n in range(_WIDEST + 1) if usual ** (2 * n) <= len(train) and vocab_size ** (2 * n + 1) < _MOST_CODES]
+    fits = [
+        n
+        for n in range(_WIDEST + 1)
+        if _SEEN * usual ** (2 * n + 1) <= len(train) and vocab_size ** (2 * n + 1) < _MOST_CODES
+    ]
     return max((n for n in fits if num_held_out > 4 * n), default=0)

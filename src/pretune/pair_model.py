@@ -4,17 +4,15 @@ from __future__ import annotations
 
 __all__ = ["AutoPair", "PairModel", "PairOutput"]
 
-import functools
-import inspect
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import MODEL_MAPPING, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from pretune.errors import ModelError
+from pretune.joined_model import AutoJoined, bare_encoder
 from pretune.pair_head import AttentionHead, PairwiseHead, start_weights
 
 
@@ -29,50 +27,19 @@ class PairOutput(ModelOutput):
     logits: Tensor | None = None
 
 
-class AutoPair:
-    """Builds or loads the pair model of any encoder of tokens, as transformers' Auto classes do for theirs.
+class AutoPair(AutoJoined):
+    """Builds or loads the pair model of any encoder of tokens.
 
-    The model's config is the encoder's own, with a mapping ``pair`` beside it (``head``, ``width``,
-    ``num_convolutions``, and ``bias``: the start of the bias of each output). The encoder's tensors have the names that
-    transformers' own classes with a head give them, so `AutoModel.from_pretrained` loads the encoder from the saved
-    directory.
+    The mapping beside the encoder's config is ``pair`` (``head``, ``width``, ``num_convolutions``, and ``bias``: the
+    start of the bias of each output).
 
     Args:
         purpose: End of the class name, ``Contacts`` or ``Structure``.
     """
 
-    _model_mapping = MODEL_MAPPING
-
     def __init__(self, purpose: str) -> None:
-        self.purpose = purpose
-        self.__name__ = f"AutoModelFor{purpose}"
-
-    def from_config(self, config: PretrainedConfig) -> PreTrainedModel:
-        """A model with random weights."""
-        return self._class_for(config)(config)
-
-    def from_pretrained(self, folder: str, *, config: PretrainedConfig, **options: Any) -> Any:
-        """A model with the weights of a directory or Hub name, as `PreTrainedModel.from_pretrained` gives it."""
-        return self._class_for(config).from_pretrained(folder, config=config, **options)
-
-    def _class_for(self, config: PretrainedConfig) -> Any:
-        kind: Any = type(config)
-        return _joined(kind, self.purpose)
-
-
-@functools.cache
-def _joined(config_class: Any, purpose: str) -> Any:
-    """The class that joins `PairModel` to the base class of an architecture, as EsmForContacts."""
-    encoder: Any = MODEL_MAPPING.get(config_class, None)
-    if isinstance(encoder, tuple):
-        encoder = encoder[0]
-    if encoder is None or getattr(encoder, "main_input_name", "") != "input_ids":
-        raise ModelError(
-            f"A {config_class.model_type} model does not read tokens; give an encoder of proteins (esm, modernbert)."
-        )
-    base = next(c for c in encoder.__mro__[1:] if issubclass(c, PreTrainedModel))
-    name = f"{encoder.__name__.removesuffix('Model')}For{purpose}"
-    return type(name, (PairModel, base), {"__module__": __name__, "config_class": config_class})
+        wanted = "tokens; give an encoder of proteins (esm, modernbert)"
+        super().__init__(PairModel, purpose, reads="input_ids", wanted=wanted)
 
 
 class PairModel(PreTrainedModel):
@@ -85,10 +52,7 @@ class PairModel(PreTrainedModel):
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__(config)
         pair: dict[str, Any] = config.pair
-        encoder_class: Any = MODEL_MAPPING[type(config)]
-        pooling = "add_pooling_layer" in inspect.signature(encoder_class.__init__).parameters
-        encoder = encoder_class(config, add_pooling_layer=False) if pooling else encoder_class(config)
-        setattr(self, self.base_model_prefix, encoder)
+        setattr(self, self.base_model_prefix, bare_encoder(config))
         self._reads_attention = pair["head"] == "attention"
         if self._reads_attention:
             number = config.num_hidden_layers * config.num_attention_heads
