@@ -170,7 +170,9 @@ def test_a_tag_for_each_residue(tmp_path: Path) -> None:
         modality={"name": "protein", "max_length": 40}, test=rows[50:],
     )  # fmt: skip
     assert run.metrics["test_accuracy"] > 0.95, "long sequences are tagged in windows"
-    found = pretune.load(run.path).predict([r["sequence"] for r in rows[50:]])
+    (tmp_path / "new.fasta").write_text("".join(f">p{i} x\n{r['sequence']}\n" for i, r in enumerate(rows[50:])))
+    found = pretune.load(run.path).predict(str(tmp_path / "new.fasta"))
+    assert [f["id"] for f in found] == [f"p{i}" for i in range(10)]
     assert [len(f["tags"]) for f in found] == [len(r["sequence"]) for r in rows[50:]]
     assert AutoModelForTokenClassification.from_pretrained(run.path / "model").config.num_labels == 3
     with pytest.raises(DataError, match="must be as many"):

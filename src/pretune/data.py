@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "AUDIO_COLUMNS",
+    "ID_COLUMNS",
     "IMAGE_COLUMNS",
     "LABEL_COLUMNS",
     "ROLES",
@@ -67,6 +68,9 @@ SEQUENCE_COLUMNS: Mapping[str, Sequence[str]] = {
     "sequence": ("sequence", "seq", "protein", "protein_sequence", "dna", "aa_seq", "primary", "text"),
 }
 """Usual names of the column of biological sequences."""
+
+ID_COLUMNS: Mapping[str, Sequence[str]] = {"id": ("id", "name", "entry", "accession", "pdb_id", "header")}
+"""Usual names of the column that names a sequence."""
 
 LABEL_COLUMNS = (
     *("label", "labels", "class", "category", "target", "sentiment", "score"),

@@ -25,7 +25,6 @@ Contact: TypeAlias = tuple[int, int]
 """Two residues, counted from 1."""
 
 _Floats: TypeAlias = NDArray[np.float32]
-_IDS = ("id", "name", "entry", "accession", "pdb_id", "header")
 _LEAST_CROP = 16
 _SHOWN = 3
 
@@ -39,7 +38,7 @@ class PairTask(Task):
     """
 
     accepts: ClassVar[frozenset[str]] = frozenset({"tokens"})
-    roles: ClassVar[Mapping[str, Sequence[str]] | None] = {**data.SEQUENCE_COLUMNS, "id": _IDS}
+    roles: ClassVar[Mapping[str, Sequence[str]] | None] = {**data.SEQUENCE_COLUMNS, **data.ID_COLUMNS}
     label_role: ClassVar[str] = "structure"
     stratified: ClassVar[bool] = False
     truncates: ClassVar[bool] = False

@@ -87,8 +87,8 @@ class Predictor:
 
     @property
     def roles(self) -> dict[str, Sequence[str]]:
-        """Input roles and the usual column names of each."""
-        return self.task.input_roles(self.modality)
+        """Input roles, and those that name a record, and the usual column names of each."""
+        return {**self.modality.names, **self.task.input_roles(self.modality)}
 
     @property
     def required(self) -> list[str]:

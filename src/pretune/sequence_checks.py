@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pretune.check_report import SHOWN, CheckReport, quantiles
-from pretune.data import SEQUENCE_COLUMNS, RowError
+from pretune.data import ID_COLUMNS, SEQUENCE_COLUMNS, RowError
 from pretune.homology import Near, clusters_of, near, nearest_of
 from pretune.kmers import Kmers
 from pretune.label_checks import FEW
@@ -25,7 +25,6 @@ LETTERS: Mapping[str, str] = {"dna": "ACGTUNRYSWKMBDHV-.", "protein": "ACDEFGHIK
 
 _GAPS = "-."
 _AMBIGUOUS = {"dna": "NRYSWKMBDHV", "protein": "XBZJ"}
-_NAMES = ("id", "name", "accession", "entry")
 _LONG = 1_000_000
 """Letters of DNA above which too many 12-mers are common by chance (an eighth), so it is not compared."""
 
@@ -38,7 +37,7 @@ class _Sequences(Media):
 
     noun, of = "sequences", "letters"
     inputs: ClassVar[Roles] = SEQUENCE_COLUMNS
-    extra: ClassVar[Roles] = {"id": _NAMES}
+    extra: ClassVar[Roles] = ID_COLUMNS
 
     def __init__(
         self, source: Source, task: str | None, columns: Mapping[str, str], modality: str, kmers: Kmers

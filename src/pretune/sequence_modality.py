@@ -40,6 +40,7 @@ class SequenceModality(TokenModality):
 
     words: ClassVar[bool] = False
     inputs: ClassVar[Mapping[str, Sequence[str]]] = data.SEQUENCE_COLUMNS
+    names: ClassVar[Mapping[str, Sequence[str]]] = data.ID_COLUMNS
     sizes: ClassVar[Collection[str]] = tuple(sequence_config.SIZES)
     families: ClassVar[Collection[str]] = sequence_config.FAMILIES
     alphabet: ClassVar[Alphabet]
@@ -157,6 +158,10 @@ class SequenceModality(TokenModality):
             return None
         say(f"validation holds out whole groups of near sequences, of {num_groups:,}")
         return [int(g) for g in groups]
+
+    def origin(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """The ``id`` of the record, as of a FASTA header."""
+        return {"id": record["id"]} if record.get("id") is not None else {}
 
     def process(self, record: Mapping[str, Any]) -> Example:
         """One ``sequence`` to at most max_length tokens; see `process_many`."""

@@ -37,6 +37,9 @@ class Modality(Method):
     inputs: ClassVar[Mapping[str, Sequence[str]]]
     """Input roles and the usual column names of each, best first; the first role is required, others optional."""
 
+    names: ClassVar[Mapping[str, Sequence[str]]] = {}
+    """Roles, with usual columns, that name a record and that `origin` repeats in predictions; never required."""
+
     main_input: str
     """The batch key that holds the input: ``input_ids``, ``pixel_values``, ``input_values`` or ``input_features``."""
 
