@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 
 import pretune
 from pretune.checkpoint import RunDirectory
+from quality import shown
 
 
 def sample(found: list[dict[str, Any]], number: int, seed: int) -> list[dict[str, Any]]:
@@ -46,6 +48,27 @@ def pretrained(
     valid = [r for r in RunDirectory(folder).metrics() if any(k.startswith("valid_") for k in r)]
     facts = json.loads((folder / "lineage.json").read_text())
     return {"folder": str(folder), "floor": facts["floor"], "seen": facts["tokens"], **valid[-1]}
+
+
+def table(done: list[dict[str, Any]], sets: dict[str, dict[str, Any]], arms: Callable[[str], list[str]]) -> str:
+    """A row a set, number of labels and arm, with the gain over scratch, paired by seed.
+
+    Args:
+        done: Measured cells.
+        sets: By name, with the ``score`` that is shown.
+        arms: Those of a set, in the order of the rows.
+    """
+    lines = ["| set | labels | arm | score | value | gain over scratch |", "|---|---|---|---|---|---|"]
+    found = {(d["set"], d["labels"], d["arm"], d["seed"]): d[sets[d["set"]]["score"]] for d in done}
+    for name, number in sorted({(d["set"], d["labels"]) for d in done}):
+        scratch = {s: v for (n, k, a, s), v in found.items() if (n, k, a) == (name, number, "scratch")}
+        for arm in arms(name):
+            values = {s: v for (n, k, a, s), v in found.items() if (n, k, a) == (name, number, arm)}
+            gain = "-" if arm == "scratch" else shown([v - scratch[s] for s, v in values.items() if s in scratch])
+            if values:
+                score = sets[name]["score"]
+                lines.append(f"| {name} | {number} | {arm} | {score} | {shown(list(values.values()))} | {gain} |")
+    return "\n".join(lines)
 
 
 def losses(runs: dict[str, dict[str, Any]], *, seen: str, shown: str, unit: float = 1) -> str:

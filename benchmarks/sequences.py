@@ -26,9 +26,9 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 import pretune
-from few_labels import pretrained, sample
+from few_labels import pretrained, sample, table
 from pretune import sequence_baselines
-from quality import measured, shown
+from quality import measured
 
 SETS: dict[str, dict[str, Any]] = {
     "ecoli_coding": {"modality": "dna", "task": "classification", "labels": (64, 256), "score": "accuracy"},
@@ -98,21 +98,6 @@ def arms_of(name: str, objectives: list[str]) -> list[str]:
     return [*own.get(SETS[name]["task"], ["majority", "one_hot", "blosum62"]), "scratch", *objectives]
 
 
-def table(done: list[dict[str, Any]], objectives: list[str]) -> str:
-    """A row a set, number of labels and arm, with the gain over scratch, paired by seed."""
-    lines = ["| set | labels | arm | score | value | gain over scratch |", "|---|---|---|---|---|---|"]
-    found = {(d["set"], d["labels"], d["arm"], d["seed"]): d[SETS[d["set"]]["score"]] for d in done}
-    for name, number in sorted({(d["set"], d["labels"]) for d in done}):
-        for arm in arms_of(name, objectives):
-            values = {s: v for (n, k, a, s), v in found.items() if (n, k, a) == (name, number, arm)}
-            scratch = {s: v for (n, k, a, s), v in found.items() if (n, k, a) == (name, number, "scratch")}
-            gain = "-" if arm == "scratch" else shown([values[s] - scratch[s] for s in values.keys() & scratch.keys()])
-            if values:
-                score = SETS[name]["score"]
-                lines.append(f"| {name} | {number} | {arm} | {score} | {shown(list(values.values()))} | {gain} |")
-    return "\n".join(lines)
-
-
 def health(runs: dict[tuple[str, str], dict[str, Any]]) -> str:
     """Held-out loss beside the floor of k-mer statistics."""
     lines = ["| modality | objective | million tokens | held-out loss | k-mer floor |", "|---|---|---|---|---|"]
@@ -175,7 +160,7 @@ def main() -> None:
         return tuned(options, name, run["folder"], chosen, test, scratch=arm == "scratch", seed=seed)
 
     done = measured(options.out / f"{options.test}.jsonl", cells(options), measure)
-    print(table(done, objectives), health(runs), sep="\n\n")
+    print(table(done, SETS, lambda name: arms_of(name, objectives)), health(runs), sep="\n\n")
 
 
 if __name__ == "__main__":

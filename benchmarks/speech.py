@@ -25,9 +25,9 @@ import pandas as pd
 from sklearn.metrics import accuracy_score, recall_score
 
 import pretune
-from few_labels import losses, pretrained, sample
+from few_labels import losses, pretrained, sample, table
 from pretune.mfcc import mfcc_svm
-from quality import measured, shown
+from quality import measured
 
 SPEAKERS = {"train": ("george", "jackson", "lucas"), "valid": ("nicolas",), "test": ("theo", "yweweler")}
 SETS: dict[str, dict[str, Any]] = {
@@ -89,23 +89,6 @@ def tuned(
     return scores | {"steps": steps, "seconds": result.fitted.seconds if result.fitted else 0.0}
 
 
-def table(done: list[dict[str, Any]], arms: list[str]) -> str:
-    """A row a set, number of labels and arm, with the gain over scratch, paired by seed."""
-    lines = ["| set | labels | arm | score | value | gain over scratch |", "|---|---|---|---|---|---|"]
-    cells = {(d["set"], d["labels"], d["arm"], d["seed"]): d for d in done}
-    for name, number in sorted({(d["set"], d["labels"]) for d in done}):
-        score = SETS[name]["score"]
-        for arm in arms:
-            seeds = [s for n, k, a, s in cells if (n, k, a) == (name, number, arm)]
-            values = [cells[name, number, arm, s][score] for s in seeds]
-            both = [s for s in seeds if (name, number, "scratch", s) in cells]
-            gains = [cells[name, number, arm, s][score] - cells[name, number, "scratch", s][score] for s in both]
-            if values:
-                gain = shown(gains) if arm != "scratch" else "-"
-                lines.append(f"| {name} | {number} | {arm} | {score} | {shown(values)} | {gain} |")
-    return "\n".join(lines)
-
-
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -162,7 +145,7 @@ def main() -> None:
 
     arms = ["mfcc+svm", "scratch", *runs]
     done = measured(options.out / f"{options.test}.jsonl", cells(options, arms), measure)
-    print(table(done, arms), losses(runs, seen="hours heard", shown=".1f", unit=3600), sep="\n\n")
+    print(table(done, SETS, lambda _: arms), losses(runs, seen="hours heard", shown=".1f", unit=3600), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -72,6 +72,16 @@ def assert_micro_batches_equal_one_batch(task: Any, examples: Sequence[Any]) -> 
     torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
 
 
+def assert_cached_features_give_the_same_bits(task: Any, examples: Any, new: Sequence[str], layers: int | None) -> None:
+    strategy = registry.build("strategy", {"name": "freeze", "layers": layers})
+    task.model = strategy.setup(task.model, new)
+    task.eval()
+    with cached(task, [strategy], examples) as (stored,), torch.no_grad():
+        whole, replayed = task(task.collate(examples)), task(task.collate(list(stored)))
+    assert torch.equal(whole["logits"], replayed["logits"])
+    assert torch.equal(whole["loss"], replayed["loss"])
+
+
 def leaves_a_model_that_loads(task: Any, examples: Any, new: Any, method: str, folder: Any) -> None:
     """Trains with a strategy; the head alone is new, and the model and its encoder load again with the same bits."""
     assert tuned(task, examples, new, method, steps=4, lr=3e-3) == set(new)

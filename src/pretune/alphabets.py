@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DNA", "PROTEIN", "Alphabet", "reverse_complement"]
+__all__ = ["ALPHABETS", "DNA", "PROTEIN", "Alphabet", "reverse_complement"]
 
 import re
 from collections.abc import Mapping
@@ -27,6 +27,11 @@ class Alphabet:
     standard: str
     others: str
     folded: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def legal(self) -> str:
+        """All letters that may stand in a sequence, as capitals."""
+        return self.standard + "".join(self.folded) + self.others
 
     @cached_property
     def _illegal(self) -> re.Pattern[str]:
@@ -61,6 +66,9 @@ DNA = Alphabet("DNA", "ACGT", "NRYSWKMBDHV-.", {"U": "T"})
 
 PROTEIN = Alphabet("protein", "LAGVSERTIDPKQNFYMHWC", "XBUZO.-J*")
 """The 20 amino acids in ESM's order; unknown, ambiguous (B, Z, J) and rare ones (U, O), gaps, and * where a stop is."""
+
+ALPHABETS = {alphabet.name: alphabet for alphabet in (DNA, PROTEIN)}
+"""By name."""
 
 _COMPLEMENT = str.maketrans("ACGTNRYSWKMBDHV", "TGCANYRSWMKVHDB")
 

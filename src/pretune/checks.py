@@ -9,6 +9,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -64,14 +65,11 @@ def check(
     source: Modality = build("modality", modality)
     if task is not None:
         require_kind(build("task", task), source, classes("task"))
-    if source.kind in _MEDIA:
+    look = partial(check_sequences, modality=source.name) if source.name in LETTERS else _MEDIA.get(source.kind)
+    if look is not None:
         if boundary != "line":
             raise ConfigError("--boundary is for text; leave it out.")
-        return _MEDIA[source.kind](data, task, test, columns)
-    if source.name in LETTERS:
-        if boundary != "line":
-            raise ConfigError("--boundary is for text; leave it out.")
-        return check_sequences(data, task, test, columns, source.name)
+        return look(data, task, test, columns)
     if task is None:
         return _check_corpus(data, columns, boundary)
     if boundary != "line":

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from pretune import audio_reading
-from pretune.errors import ConfigError, DataError, did_you_mean
+from pretune.errors import ConfigError, DataError, did_you_mean, shortened
 from pretune.image_reading import packed, packed_mask
 
 _PAIRS = {
@@ -148,16 +148,16 @@ class Columns:
                 raise ValueError(f'the {role} (column "{column}") is empty: {shown}; fill it in or delete the row.')
             return value if isinstance(value, str) and role in _TEXTS else None
         if role in _TEXTS and not isinstance(value, str):
-            raise ValueError(f'expected text in column "{column}", found {_short(value)} ({type(value).__name__}).')
+            raise ValueError(f'expected text in column "{column}", found {shortened(value)} ({type(value).__name__}).')
         if role in _WORDS:
             value = _words(value)
         if role in _WORDS and not _is_words(value):
             raise ValueError(
-                f'expected a list of strings in column "{column}" ({role}), found {_short(value)}; '
+                f'expected a list of strings in column "{column}" ({role}), found {shortened(value)}; '
                 "give one item a token: a list in .jsonl, words between spaces in .csv, or CoNLL columns."
             )
         if role == "label" and not isinstance(value, str | int | float | list):
-            raise ValueError(f'expected a label in column "{column}", found {_short(value)}.')
+            raise ValueError(f'expected a label in column "{column}", found {shortened(value)}.')
         return value
 
 
@@ -195,8 +195,3 @@ def _words(value: Any) -> Any:
 
 def _is_words(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."

@@ -20,6 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pretune.errors import shortened
+
 Floats: TypeAlias = NDArray[np.float64]
 
 RANGES: Mapping[str, tuple[int, float]] = {"long": (24, np.inf), "medium": (12, 24), "short": (6, 12)}
@@ -39,20 +41,15 @@ def as_coordinates(value: Any) -> NDArray[np.float32]:
     """
     rows = value.tolist() if isinstance(value, np.ndarray) else value
     if not isinstance(rows, list | tuple) or not rows:
-        raise ValueError(f"expected a list of [x, y, z] in Angstrom, one a residue, found {_short(value)}.")
+        raise ValueError(f"expected a list of [x, y, z] in Angstrom, one a residue, found {shortened(value, 60)}.")
     try:
         found = np.array([[np.nan] * 3 if row is None else row for row in rows], np.float32)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"expected [x, y, z] in Angstrom for each residue, found {_short(rows)}.") from error
+        raise ValueError(f"expected [x, y, z] in Angstrom for each residue, found {shortened(rows, 60)}.") from error
     if found.ndim != 2 or found.shape[1] != 3:
         raise ValueError(f"expected three coordinates a residue, found an array of shape {found.shape}.")
     found[~np.isfinite(found).all(1)] = np.nan
     return found
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def pair_distances(coordinates: Tensor) -> Tensor:

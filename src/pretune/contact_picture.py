@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pretune.plots import blank, write_png
+
 
 def contact_picture(
     probabilities: NDArray[np.float64], contacts: Sequence[Sequence[float]], file: Path, *, threshold: float = 0.5
@@ -22,11 +24,7 @@ def contact_picture(
         file: PNG to write (atomically).
         threshold: Probability above which a contact is predicted.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 5.6))
-    FigureCanvasAgg(figure)
+    figure = blank(figsize=(6.4, 5.6))
     axes = figure.subplots()
     axes.set_facecolor("0.85")
     length = len(probabilities)
@@ -37,6 +35,4 @@ def contact_picture(
     axes.scatter(pairs[:, 0], pairs[:, 1], s=max(2.0, 600 / length), marker="s", color="black", linewidths=0)
     axes.set(xlabel="residue", ylabel=f"residue (black: above {threshold:g})", xlim=ends, ylim=ends[::-1])
     figure.colorbar(image, ax=axes, label="probability of a contact", fraction=0.045)
-    part = file.with_name(f".{file.name}.part")
-    figure.savefig(part, dpi=120, format="png", bbox_inches="tight")
-    return part.replace(file)
+    return write_png(figure, file, dpi=120, bbox_inches="tight")

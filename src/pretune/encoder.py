@@ -27,7 +27,6 @@ from torch import nn
 from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as hf_logging
 
-from pretune import esm
 from pretune.errors import ModelError, similar
 
 _USUAL = 0.04
@@ -92,16 +91,24 @@ def make(auto_class: Any, source: Source, **overrides: Any) -> tuple[PreTrainedM
     if isinstance(source, PretrainedConfig):
         for key, value in overrides.items():
             setattr(source, key, value)
-        model = esm.hasten(_without_cached_positions(_from_config(auto_class, source)))
+        model = _prepared(_from_config(auto_class, source))
         names = _tensor_names(model)
         return model, TransferReport(len(names), new=names, scratch=True)
     config = read_config(source)
     with quiet():
         model, info = _load(auto_class, source, config, overrides)
-    esm.hasten(_without_cached_positions(model))
+    _prepared(model)
     report = _report(model, info)
     _check_encoder_loaded(model, report, source)
     return model, report
+
+
+def _prepared(model: Any) -> Any:
+    if model.config.model_type == "esm":
+        from pretune import esm  # only here: it takes time to import
+
+        esm.hasten(model)
+    return _without_cached_positions(model)
 
 
 def _without_cached_positions(model: Any) -> Any:

@@ -12,6 +12,7 @@ __all__ = [
     "RunError",
     "check_known",
     "did_you_mean",
+    "shortened",
     "similar",
 ]
 
@@ -69,3 +70,9 @@ def check_known(what: str, word: str, known: Iterable[str]) -> None:
     names = list(known)
     if word not in names:
         raise ConfigError(f'There is no {what} "{word}"; there are: {", ".join(names)}.{did_you_mean(word, names)}')
+
+
+def shortened(value: object, width: int = 40) -> str:
+    """A value as it is written in Python, cut to `width` characters."""
+    text = repr(value)
+    return text if len(text) <= width else text[: width - 3] + "..."

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pretune.alphabets import reverse_complement
+
 _KEPT = 24_000_000
 """K-mers in memory (some 30 bytes each while they are compared); beyond, half of them go, by their hashes."""
 
 _LEAST = 64
 """K-mers a sequence (in the median) that sampling leaves, as shares would be chance with fewer."""
 
-_COMPLEMENT = bytes.maketrans(b"ACGTRYKMBDHVN", b"TGCAYRMKVHDBN")
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
 
@@ -69,10 +70,9 @@ class Kmers:
 
     def add(self, sequence: str, *, compared: bool = True) -> int:
         """Takes in the next sequence, with its k-mers or (not `compared`) as a whole alone; returns its hash."""
-        text = sequence.upper().encode("ascii", "replace")
-        if self._both:
-            text = text.replace(b"U", b"T")
-        turned = text.translate(_COMPLEMENT)[::-1] if self._both else text
+        letters = sequence.upper().replace("U", "T") if self._both else sequence.upper()
+        text = letters.encode("ascii", "replace")
+        turned = reverse_complement(letters).encode("ascii", "replace") if self._both else text
         digest = hashlib.blake2b(min(text, turned), digest_size=8).digest()
         self._whole.append(int.from_bytes(digest, "big"))
         if not compared:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pretune.alphabets import DNA, PROTEIN
+from pretune.alphabets import ALPHABETS
 from pretune.letter_shapes import add_letters
+from pretune.plots import blank, image_of
 from pretune.sequence_explanation import SequenceExplanation
 
 _FEWEST, _WIDEST, _NARROWEST = 10, 10, 6
@@ -43,7 +44,7 @@ class Motif:
     @property
     def standard(self) -> str:
         """Letters of the rows of `counts`."""
-        return (DNA if self.alphabet == "DNA" else PROTEIN).standard
+        return ALPHABETS[self.alphabet].standard
 
     @property
     def counts(self) -> NDArray[np.float64]:
@@ -79,7 +80,7 @@ def motifs_of(explanations: Sequence[SequenceExplanation]) -> list[Motif]:
 
 
 def _motif(target: str, some: Sequence[SequenceExplanation]) -> Motif | None:
-    standard = (DNA if some[0].alphabet == "DNA" else PROTEIN).standard
+    standard = ALPHABETS[some[0].alphabet].standard
     texts, starts = [], []
     for e in some:
         text, score = "".join(c for c, _ in e.letters), np.array([s for _, s in e.letters])
@@ -144,11 +145,7 @@ def _core(bits: NDArray[np.float64]) -> tuple[int, int]:
 
 def draw_motif(motif: Motif) -> Image.Image:
     """The information-content logo (Schneider & Stephens 1990), 750 x 330 pixels."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.0, 2.2), dpi=150, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = blank(figsize=(5.0, 2.2), dpi=150, layout="constrained")
     axes = figure.subplots()
     heights, letters = motif.heights, []
     for column in range(heights.shape[1]):
@@ -164,5 +161,4 @@ def draw_motif(motif: Motif) -> Image.Image:
     axes.set_xticks(range(1, heights.shape[1] + 1))
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    return image_of(figure)

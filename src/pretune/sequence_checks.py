@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from pretune.alphabets import DNA, PROTEIN
 from pretune.check_report import SHOWN, CheckReport, quantiles
 from pretune.data import ID_COLUMNS, SEQUENCE_COLUMNS, RowError
 from pretune.homology import Near, clusters_of, near, nearest_of
@@ -20,7 +21,7 @@ from pretune.label_checks import FEW
 from pretune.media_checks import Look, Media, Roles, Row, check_labels, compare, listed, repeat_warnings, report
 from pretune.sources import Source
 
-LETTERS: Mapping[str, str] = {"dna": "ACGTUNRYSWKMBDHV-.", "protein": "ACDEFGHIKLMNPQRSTVWYXBUZOJ-.*"}
+LETTERS: Mapping[str, str] = {"dna": DNA.legal, "protein": PROTEIN.legal}
 """What a sequence may consist of, in either case."""
 
 _GAPS = "-."

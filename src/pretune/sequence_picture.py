@@ -12,6 +12,7 @@ from PIL import Image
 
 from pretune.heat_map import AGAINST, FOR
 from pretune.letter_shapes import add_letters, colour_of
+from pretune.plots import blank, image_of
 from pretune.sequence_explanation import ROW, SequenceExplanation
 
 _DPI, _WIDE, _LOGO = 200, 7.5, 0.95
@@ -21,9 +22,6 @@ _CELL, _LEAST = 0.095, 0.45
 
 def draw(explanation: SequenceExplanation) -> Image.Image:
     """Draws rows of 80 letters, 1500 pixels wide, the page twice enlarged; positions count from 1 in the record."""
-    # the object interface: no pyplot, so no global state, no display, no backend choice
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     letters, table = explanation.letters, _table(explanation)
@@ -31,8 +29,7 @@ def draw(explanation: SequenceExplanation) -> Image.Image:
     rows = max(1, -(-len(letters) // width))
     heights = [_LOGO] if table is None else [_LOGO, max(_LEAST, _CELL * table.shape[1])]
     layout = ConstrainedLayoutEngine(hspace=0.02, h_pad=0.03)
-    figure = Figure(figsize=(_WIDE, rows * (sum(heights) + 0.4) + 0.3), dpi=_DPI, layout=layout)
-    canvas = FigureCanvasAgg(figure)
+    figure = blank(figsize=(_WIDE, rows * (sum(heights) + 0.4) + 0.3), dpi=_DPI, layout=layout)
     grid = figure.subplots(rows * len(heights), 1, squeeze=False, gridspec_kw={"height_ratios": heights * rows})[:, 0]
     image = None
     for row in range(rows):
@@ -45,8 +42,7 @@ def draw(explanation: SequenceExplanation) -> Image.Image:
         bar = figure.colorbar(image, ax=list(grid), location="top", aspect=60, shrink=0.5, pad=0.01)
         bar.set_label("change of the target by a substitution (dot: the record's own letter)", fontsize=8)
         bar.ax.tick_params(labelsize=7)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    return image_of(figure)
 
 
 def _table(explanation: SequenceExplanation) -> NDArray[np.float64] | None:

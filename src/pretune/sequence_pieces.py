@@ -76,10 +76,7 @@ class ShuffledLetters(Letters):
         shuffles = ids.repeat(_SHUFFLES, 1)
         own = [int(i) for i in ids[place >= 0]]
         shuffles[:, place >= 0] = torch.tensor([dinucleotide_shuffle(own, rng) for _ in range(_SHUFFLES)])
-        table = torch.zeros(len(hidden), len(self) + 1, dtype=torch.bool)
-        for row, chosen in enumerate(hidden):
-            table[row, list(chosen)] = True
-        variants: Tensor = torch.where(table[:, None, place], shuffles[None], ids)
+        variants: Tensor = torch.where(self.covered(hidden)[:, None], shuffles[None], ids)
         return variants.flatten(0, 1)
 
     def answers(self, task: Task, hidden: Sequence[frozenset[int]], of: object) -> list[float]:

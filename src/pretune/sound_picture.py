@@ -11,6 +11,7 @@ from PIL import Image
 
 from pretune import mel
 from pretune.heat_map import AGAINST, FOR
+from pretune.plots import blank, image_of
 from pretune.sound_explanation import SoundExplanation
 
 _SIZE, _DPI = (10.0, 4.2), 100
@@ -18,20 +19,14 @@ _SIZE, _DPI = (10.0, 4.2), 100
 
 def draw(explanation: SoundExplanation) -> Image.Image:
     """Draws the sound on the left and why on the right, 1000 x 420 pixels, axes in seconds and kHz."""
-    # the object interface: no pyplot, so no global state, no display, no backend choice
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=_SIZE, dpi=_DPI, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    figure = blank(figsize=_SIZE, dpi=_DPI, layout="constrained")
     axes = figure.subplots(2, 2, sharex=True, gridspec_kw={"height_ratios": (1, 2.2)})
     for column, why in enumerate((False, True)):
         _waveform(axes[0, column], explanation, why)
         _spectrum(axes[1, column], explanation, why)
         axes[0, column].set_title("why" if why else "what the model heard", fontsize=10)
     axes[1, 0].set_ylabel("kHz")
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    return image_of(figure)
 
 
 def _waveform(axes: Any, explanation: SoundExplanation, why: bool) -> None:

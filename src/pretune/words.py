@@ -64,13 +64,17 @@ class Words(Pieces):
         sums.index_add_(0, place[place >= 0].cpu(), scores[place.to(scores.device) >= 0].double().cpu())
         return sums.tolist()
 
-    def hiding(self, task: Task, hidden: Sequence[frozenset[int]]) -> Tensor:
-        """Token ids with the mask in place of each token of these words."""
+    def covered(self, hidden: Sequence[frozenset[int]]) -> Tensor:
+        """Which tokens are of each of these sets of words, (variants, tokens)."""
         table = torch.zeros(len(hidden), len(self) + 1, dtype=torch.bool)
         for row, chosen in enumerate(hidden):
             table[row, list(chosen)] = True
         # -1, special tokens, takes the last column, which is never hidden
-        return torch.where(table[:, self.of_token], hidden_id(task), self.batch["input_ids"][0])
+        return table[:, self.of_token]
+
+    def hiding(self, task: Task, hidden: Sequence[frozenset[int]]) -> Tensor:
+        """Token ids with the mask in place of each token of these words."""
+        return torch.where(self.covered(hidden), hidden_id(task), self.batch["input_ids"][0])
 
     def explanation(self, scores: Tensor | None, **common: Any) -> WordExplanation:
         """The words with their scores."""

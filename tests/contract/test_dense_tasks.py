@@ -13,9 +13,14 @@ from transformers import ConvNextV2Config, ResNetConfig, ViTConfig
 from planted_images import VOID, boxed, masked
 from pretune import registry
 from pretune.dense_task import DenseTask
-from pretune.features import cached
 from pretune.modalities.image import Image
-from task_contract import assert_micro_batches_equal_one_batch, checkpoint, learnt, leaves_a_model_that_loads
+from task_contract import (
+    assert_cached_features_give_the_same_bits,
+    assert_micro_batches_equal_one_batch,
+    checkpoint,
+    learnt,
+    leaves_a_model_that_loads,
+)
 
 TASKS = {"detection": ({}, boxed, "objects"), "segmentation": ({"ignore_index": VOID}, masked, "mask")}
 ENCODERS = {
@@ -65,13 +70,7 @@ def test_strategies_train_the_head_and_leave_a_model_that_loads(name, family, me
 @pytest.mark.parametrize("layers", [None, 1, 2])
 def test_cached_features_give_the_same_bits(name, family, layers, root):
     task, examples, new = ready(name, family, root)
-    strategy = registry.build("strategy", {"name": "freeze", "layers": layers})
-    task.model = strategy.setup(task.model, new)
-    task.eval()
-    with cached(task, [strategy], examples) as (stored,), torch.no_grad():
-        whole, replayed = task(task.collate(examples)), task(task.collate(list(stored)))
-    assert torch.equal(whole["logits"], replayed["logits"])
-    assert torch.equal(whole["loss"], replayed["loss"])
+    assert_cached_features_give_the_same_bits(task, examples, new, layers)
 
 
 @pytest.mark.parametrize("name", TASKS)

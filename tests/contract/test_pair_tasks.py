@@ -17,7 +17,13 @@ from pretune.features import cached
 from pretune.modalities.text import Text
 from pretune.pair_task import PairTask
 from protein_stand_in import ESM, MODERNBERT, Residues, proteins
-from task_contract import assert_micro_batches_equal_one_batch, checkpoint, learnt, leaves_a_model_that_loads
+from task_contract import (
+    assert_cached_features_give_the_same_bits,
+    assert_micro_batches_equal_one_batch,
+    checkpoint,
+    learnt,
+    leaves_a_model_that_loads,
+)
 
 TASKS: dict[str, dict[str, Any]] = {
     "contacts": {"width": 8, "num_convolutions": 2},
@@ -75,13 +81,7 @@ def test_attention_head_trains_and_is_not_cached(family, method, root):
 @pytest.mark.parametrize("layers", [None, 1, 2])
 def test_cached_features_give_the_same_bits(name, layers, root):
     task, examples, new = ready(name, "esm", root)
-    strategy = registry.build("strategy", {"name": "freeze", "layers": layers})
-    task.model = strategy.setup(task.model, new)
-    task.eval()
-    with cached(task, [strategy], examples) as (stored,), torch.no_grad():
-        whole, replayed = task(task.collate(examples)), task(task.collate(list(stored)))
-    assert torch.equal(whole["logits"], replayed["logits"])
-    assert torch.equal(whole["loss"], replayed["loss"])
+    assert_cached_features_give_the_same_bits(task, examples, new, layers)
 
 
 @pytest.mark.parametrize("name", TASKS)
