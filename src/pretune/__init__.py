@@ -29,13 +29,14 @@ __all__ = [
     "pretrain",
 ]
 
-_VERBS = ("check", "evaluate", "explain", "finetune", "load", "predict", "pretrain")
+_VERBS = dict.fromkeys(("check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"), "pretune.run")
+"""Where each public function is."""
 
 
 def __getattr__(name: str) -> Any:
     """Imports the verbs, and torch with them, on first use."""
     if name in _VERBS:
-        import pretune.run
+        import importlib
 
-        return getattr(pretune.run, name)
+        return getattr(importlib.import_module(_VERBS[name]), name)
     raise AttributeError(f"module 'pretune' has no attribute {name!r}")

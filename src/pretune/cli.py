@@ -11,57 +11,12 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pretune import registry
 from pretune.cli_text import one_sentence, readable, reject_unknown
 from pretune.errors import ConfigError, PretuneError, did_you_mean
-
-
-@dataclass(frozen=True)
-class _Verb:
-    does: str
-    example: str
-    slots: tuple[str, ...] = ()
-    positional: tuple[str, ...] = ()
-
-
-VERBS = {
-    "pretrain": _Verb(
-        "learn from unlabelled data",
-        "pretune pretrain --data reviews/ --objective bert --out runs/pre --budget 20m",
-        ("modality", "objective"),
-    ),
-    "finetune": _Verb(
-        "adapt a pre-trained model to few labels",
-        "pretune finetune --from runs/pre --data labels.csv --task classification --strategy l2sp --out runs/ft",
-        ("modality", "task", "strategy"),
-    ),
-    "evaluate": _Verb(
-        "metrics with intervals, confusion matrix, calibration",
-        "pretune evaluate runs/ft test.csv",
-        positional=("run", "data"),
-    ),
-    "predict": _Verb(
-        "one JSON line a record, from a file or standard input",
-        "pretune predict runs/ft new.csv > predictions.jsonl",
-        positional=("run", "data"),
-    ),
-    "explain": _Verb(
-        "what a prediction rests on, and whether that explanation can be trusted",
-        'pretune explain runs/ft "a fine film" --out why.html',
-        ("explainer",),
-        ("run", "data"),
-    ),
-    "check": _Verb(
-        "look for problems in data before any compute is spent",
-        "pretune check labels.csv --task classification --test test.csv",
-        positional=("data",),
-    ),
-    "demo": _Verb("the whole way on data that is already on this machine", "pretune demo text", positional=("name",)),
-    "list": _Verb("what there is, and its options", "pretune list mlm", positional=("name",)),
-}
+from pretune.verbs import VERBS, Verb
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -213,12 +168,12 @@ def _finish(result: Any) -> int:
 
 
 def _function(name: str) -> Callable[..., Any]:
-    verbs = importlib.import_module("pretune.run")
-    found: Callable[..., Any] = getattr(verbs, f"{name}_command", None) or getattr(verbs, name)
+    module, word = importlib.import_module(VERBS[name].module), name.replace("-", "_")
+    found: Callable[..., Any] = getattr(module, f"{word}_command", None) or getattr(module, word)
     return found
 
 
-def _normalise(words: list[str], verb: _Verb) -> list[str]:
+def _normalise(words: list[str], verb: Verb) -> list[str]:
     """`pretune predict RUN DATA`, `--from`, `--text_column C` and `--objective mlm` in the parser's own terms."""
     found: list[str] = []
     leading = list(verb.positional)
@@ -251,7 +206,7 @@ def _value_of(option: str, words: Sequence[str]) -> str | None:
     return found
 
 
-def _read_configs(words: list[str], name: str, verb: _Verb) -> dict[str, Any]:
+def _read_configs(words: list[str], name: str, verb: Verb) -> dict[str, Any]:
     """Takes `--config FILE` out of the words and returns its content, with slots as mappings."""
     file = _value_of("--config", words)
     if file is None:
@@ -287,7 +242,7 @@ def _chosen(slot: str, words: Sequence[str], config: dict[str, Any], function: C
     return str(given or inspect.signature(function).parameters[slot].default)
 
 
-def _parser(name: str, verb: _Verb, function: Callable[..., Any], chosen: dict[str, str]) -> Any:
+def _parser(name: str, verb: Verb, function: Callable[..., Any], chosen: dict[str, str]) -> Any:
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog=f"pretune {name}", exit_on_error=False, description=_first_line(function))
