@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, pipeline
 
 from pretune.errors import DataError
+from pretune.first_token import first_token_only
 from pretune.modalities.text import Text
 from pretune.tasks.classification import Classification
 from pretune.tasks.regression import Regression
@@ -49,7 +50,8 @@ def tagged(task: Tagging, words: Sequence[list[str]], tags: Sequence[list[str]])
 def test_single_label_loss_is_that_of_transformers() -> None:
     task = ready(Classification(), ["neg", "pos", "neg"])
     _, batch = batch_of(task, TEXTS, ["pos", "neg", "pos", "neg"])
-    expected = task.model(**batch).loss
+    with first_token_only():  # as the task runs it: the products of other shapes may round differently
+        expected = task.model(**batch).loss
     assert torch.equal(task(batch)["loss"], expected)
     assert task.counts(batch) == {"examples": 4.0}
     task.scale = {"examples": 0.5}

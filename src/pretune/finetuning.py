@@ -5,13 +5,12 @@ from __future__ import annotations
 __all__ = ["Labelled", "finetune", "labelled"]
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import set_seed
 
 from pretune import data as data_io
 from pretune import encoder, evaluation, machine, registry
@@ -19,7 +18,6 @@ from pretune.budget import Budget
 from pretune.checkpoint import RunDirectory, write_text
 from pretune.columns import check_roles
 from pretune.errors import ConfigError, DataError, RunError
-from pretune.features import cached
 from pretune.intervals import mean_interval
 from pretune.limits import check_numbers
 from pretune.lineage import lineage
@@ -40,9 +38,10 @@ from pretune.pretraining import (
 from pretune.progress import say
 from pretune.strategies.base import Strategy
 from pretune.tasks.base import Task
-from pretune.train import check_options, fit
+from pretune.train import check_options
+from pretune.tuning import ready_to_train, train
 
-MIN_STEPS, VALID_RATE = 200, 0.1
+VALID_RATE = 0.1
 
 
 def finetune(
@@ -186,44 +185,16 @@ def _once(
         prepare(source, parts[0], from_, run.path / "modality" if going_on else None)
         seen, kept, final = (_process(part, method, source) for part in parts)
         _say_truncated(method, source, sum(map(len, parts)))
-        set_seed(seed)
-        report = method.setup_from(_weights(from_, scratch, source, size, family), source)
-        machine.fast_attention(method.model)
-        method.counted = source.counted
-        multiple = method.lr_multiple * max(s.lr_multiple for s in strategies)
-        rate = lr or encoder.tuning_lr(method.model.config, multiple)
-        for s in strategies:
-            method.model = s.setup(method.model, report.new)
-        if not any(p.requires_grad for p in method.model.parameters()):
-            raise ConfigError(
-                f'"{from_}" already has a head for these labels, so that this strategy freezes every tensor; '
-                "start from its pre-trained encoder, or use another strategy."
-            )
+        ready = ready_to_train(method, source, strategies, _weights(from_, scratch, source, size, family), lr, seed)
         # only now is anything written: what is wrong with the data or the model was found before
         state = run.open(recipe, data=contents, overwrite=overwrite)
         if from_ is None:
             keep(source, run.path / "modality")
-    say(f"{len(seen.labels)} labelled records, {len(kept.labels)} for validation; {report}; lr {rate:.3g}")
-    with cached(method, strategies, seen.examples, kept.examples) as (examples, held_out_examples):
-        fitted = fit(
-            method,
-            examples,
-            run=run,
-            budget=budget,
-            min_steps=MIN_STEPS if min_steps is None else min_steps,
-            batch_size=batch_size,
-            lr=rate,
-            seed=seed,
-            state=state,
-            strategies=strategies,
-            floor=None,
-            lengths=[source.length(e) for e in seen.examples],
-            validate=_validation(method, held_out_examples, kept.labels) if kept.labels else None,
-            primary=method.primary if kept.labels else None,
-            **loop,
-        )
-    for s in strategies:
-        method.model = s.finish(method.model)
+    say(f"{len(seen.labels)} labelled records, {len(kept.labels)} for validation; {ready.report}; lr {ready.lr:.3g}")
+    fitted = train(
+        ready, seen.examples, kept.examples, kept.labels, run=run, state=state, budget=budget, min_steps=min_steps,
+        batch_size=batch_size, seed=seed, **loop,
+    )  # fmt: skip
     metrics: dict[str, Any] = dict(fitted.best)
     if test is not None:
         metrics |= _test(method, final, run)
@@ -234,9 +205,9 @@ def _once(
         data=contents,
         parent=from_,
         roles=method.used,
-        transfer=str(report),
+        transfer=str(ready.report),
         scratch=scratch,
-        lr=rate,
+        lr=ready.lr,
         test={k: v for k, v in metrics.items() if k.startswith("test_")},
     )
     export(run, method, source, facts)
@@ -347,10 +318,6 @@ def _process(records: Dataset, task: Task, source: Modality) -> Labelled:
         except DataError as error:
             raise DataError(f"{row['_file']}, row {row['_row']}: {error}") from error
     return Labelled(records, labels, examples)
-
-
-def _validation(task: Task, examples: Sequence[Example], labels: list[Any]) -> Callable[[], dict[str, float]]:
-    return lambda: task.metrics(evaluation.predictions(task, examples), labels)
 
 
 def _test(task: Task, final: Labelled, run: RunDirectory) -> dict[str, Any]:
