@@ -1,15 +1,18 @@
-"""TF-IDF baselines and the majority."""
+"""Classical baselines of every modality, and the majority."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from pretune import image_baselines, registry, text_baselines
 from pretune.baselines import majority, tfidf_logistic, tfidf_ridge
 from pretune.errors import DataError
+from pretune.tasks.classification import Classification
 
 DATA = Path("/work/shared/data")
 GOOD = ["a fine film", "fine acting and a good story", "good fun", "a good and fine cast"]
@@ -71,3 +74,45 @@ def test_learns_real_questions() -> None:
     train, test = read("train")[:512], read("test")
     found = tfidf_logistic([r["text"] for r in train], [r["label"] for r in train], [r["text"] for r in test])
     assert np.mean([p["label"] == r["label"] for p, r in zip(found, test, strict=True)]) > 0.7
+
+
+def test_frequent_tags_know_words_and_guess_the_rest() -> None:
+    rows = [{"tokens": ["Anna", "runs"]}, {"tokens": ["Anna", "sleeps"]}, {"text": "Rome runs"}]
+    tags = [["B-PER", "O"], ["B-PER", "O"], ["B-LOC", "O"]]
+    found = text_baselines.frequent_tags(rows, tags, [{"tokens": ["Anna", "in", "Rome"]}])
+    assert found == [{"tags": ["B-PER", "O", "B-LOC"]}]
+
+
+def test_gradients_tell_bars_apart_where_their_places_do_not() -> None:
+    rng = np.random.default_rng(0)
+
+    def bars(number: int) -> list[dict[str, Any]]:
+        found = []
+        for k in range(number):
+            picture = np.zeros((32, 32), np.uint8)
+            at = rng.integers(2, 28)
+            picture[(slice(None), slice(at, at + 2)) if k % 2 else (slice(at, at + 2), slice(None))] = 255
+            found.append({"image": picture, "label": "upright" if k % 2 else "level"})
+        return found
+
+    train, test = bars(24), bars(40)
+    classical = registry.build("modality", "image").baseline(Classification())
+    found = classical.predict(train, [r["label"] for r in train], test, 0)
+    assert np.mean([f["label"] == r["label"] for f, r in zip(found, test, strict=True)]) > 0.95
+
+
+def test_histograms_of_gradients_are_of_unit_blocks() -> None:
+    ramp = np.repeat(np.linspace(0, 1, 32)[None, :, None], 32, axis=0)
+    found = image_baselines.gradient_histograms(ramp).reshape(9, 4, 9)
+    # a ramp to the right: one direction, everywhere the same
+    np.testing.assert_allclose(found[..., 0], 0.5, atol=0.01)
+    np.testing.assert_allclose(found[..., 1:], 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("modality", registry.names("modality"))
+def test_baselines_of_a_task_are_none_or_whole(modality: str) -> None:
+    for task in registry.classes("task"):
+        classical = registry.build("modality", modality).baseline(task())
+        assert classical is None or classical.title
+    assert registry.build("modality", modality).baseline(Classification()) is not None
+    assert registry.build("modality", modality).baseline(Classification(multi_label=True)) is None

@@ -8,6 +8,7 @@ from pretune.errors import CollapseError, ConfigError, DataError, ModelError, Nu
 
 if TYPE_CHECKING:
     from pretune.run import check, evaluate, explain, finetune, load, predict, pretrain
+    from pretune.studying import study
 
 __version__ = "0.1.0"
 
@@ -27,10 +28,13 @@ __all__ = [
     "load",
     "predict",
     "pretrain",
+    "study",
 ]
 
-_VERBS = dict.fromkeys(("check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"), "pretune.run")
-"""Where each public function is."""
+_VERBS = dict.fromkeys(("check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"), "pretune.run") | {
+    "study": "pretune.studying",
+}
+"""Where each public function is; no module may have its name."""
 
 
 def __getattr__(name: str) -> Any:

@@ -156,9 +156,12 @@ def _run(name: str, words: list[str]) -> int:
 
 
 def _finish(result: Any) -> int:
-    """The exit status of a command; the result of a function of the same name is printed as one JSON line."""
+    """The exit status of a command; a result that cannot print itself is printed as one JSON line."""
     if isinstance(result, int):
         return result
+    if hasattr(result, "print"):
+        result.print()
+        return 0
     from pretune import machine
 
     shown = {k: round(v, 4) if isinstance(v, float) else v for k, v in result.metrics.items()}

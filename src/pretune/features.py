@@ -157,11 +157,11 @@ def cached(
     Args:
         task: After `setup` of all strategies.
         strategies: What says whether, and how much, is frozen.
-        groups: Training examples, validation examples ...
+        groups: Training examples, validation examples ...; given back as they are where they carry features already.
     """
     whole = any(s.frozen_throughout for s in strategies)
     layers = max((s.layers or 0 for s in strategies if isinstance(s, Freeze)), default=0)
-    if not task.replayable or (not whole and not layers):
+    if "features" in groups[0][0] or not task.replayable or (not whole and not layers):
         yield groups
         return
     with contextlib.ExitStack() as stack:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Labelled", "finetune", "labelled"]
+__all__ = ["Labelled", "finetune", "labelled", "raw_labels", "read_parts"]
 
 import json
 from collections.abc import Mapping, Sequence
@@ -180,8 +180,8 @@ def _once(
         going_on = run.check(recipe, data=contents, overwrite=overwrite)
         method.modality = source
         rate_held = VALID_RATE if valid_rate is None else valid_rate
-        parts = _records(data, valid, test, rate_held, method, source, dict(columns or {}), seed)
-        method.learn_labels(_labels(parts[0], method))
+        parts = read_parts(data, valid, test, rate_held, method, source, dict(columns or {}), seed)
+        method.learn_labels(raw_labels(parts[0], method))
         prepare(source, parts[0], from_, run.path / "modality" if going_on else None)
         seen, kept, final = (_process(part, method, source) for part in parts)
         _say_truncated(method, source, sum(map(len, parts)))
@@ -223,7 +223,7 @@ def _weights(
     return encoder.read_config(from_) if scratch else from_
 
 
-def _records(
+def read_parts(
     data: Any,
     valid: Any,
     test: Any,
@@ -233,7 +233,7 @@ def _records(
     columns: dict[str, str],
     seed: int,
 ) -> tuple[Dataset, Dataset, Dataset]:
-    """Training, validation and test records; what is not there has no rows."""
+    """Training, validation and test records; what is not there has no rows. Sets ``task.used``."""
     check_roles(columns, [*task.input_roles(source), task.label_role, "group"])
     group = columns.pop("group", None)
     records = _read(data, task, source, columns | ({"group": group} if group else {}), source.groups)
@@ -303,14 +303,15 @@ def _say_truncated(task: Task, source: Modality, total: int) -> None:
         say(truncated(source, total))
 
 
-def _labels(records: Dataset, task: Task) -> list[Any]:
+def raw_labels(records: Dataset, task: Task) -> list[Any]:
+    """The label of each record, as `Task.metrics` takes it."""
     return [task.read_label(r, task.label_role) for r in records]
 
 
 def _process(records: Dataset, task: Task, source: Modality) -> Labelled:
     """Every record with its label; an error names the file and row."""
     rows = [dict(r) for r in records]
-    labels = _labels(records, task)
+    labels = raw_labels(records, task)
     examples = []
     for row, example in zip(rows, task.process(rows), strict=True):
         try:

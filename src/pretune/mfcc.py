@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["mfcc_statistics", "mfcc_svm"]
+__all__ = ["for_task", "mfcc_statistics", "mfcc_svm"]
 
 from collections.abc import Sequence
 
@@ -15,7 +15,21 @@ from sklearn.svm import SVC
 
 from pretune import mel
 from pretune.audio_reading import Recording, samples
+from pretune.classical import Classical, labels_only
 from pretune.frame_clusters import cosines
+from pretune.tasks.base import Task
+
+
+def for_task(task: Task, *, rate: int) -> Classical | None:
+    """The baseline of a task on sound at `rate` samples a second; None where there is none."""
+    if task.name != "classification" or getattr(task, "multi_label", False):
+        return None
+    return Classical(
+        "MFCC + support vector machine",
+        lambda rows, labels, test, seed: labels_only(
+            mfcc_svm([r["audio"] for r in rows], labels, [r["audio"] for r in test], rate=rate, seed=seed)
+        ),
+    )
 
 
 def mfcc_statistics(wave: NDArray[np.int16], rate: int) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Console", "StopRequest", "interruptible", "say"]
+__all__ = ["Console", "StopRequest", "interruptible", "quiet", "say"]
 
 import contextlib
 import resource
@@ -31,6 +31,16 @@ def say(text: str) -> None:
     """One line for the person, on standard error, from the main process only."""
     if machine.is_main():
         _out.print(text, markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, nothing is said: of many small trainings only their results are of interest."""
+    before, _out.quiet = _out.quiet, True
+    try:
+        yield
+    finally:
+        _out.quiet = before
 
 
 @dataclass

@@ -6,7 +6,7 @@ only when that formula reproduces the task's own value on the whole set; any oth
 
 from __future__ import annotations
 
-__all__ = ["metric_intervals"]
+__all__ = ["drawn_values", "metric_intervals"]
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -59,6 +59,39 @@ def metric_intervals(
     return {n: found[n] for n in metrics}
 
 
+def drawn_values(
+    task: Task, predicted: Sequence[Prediction], labels: Sequence[Any], name: str, *, resamples: int, seed: int
+) -> Floats:
+    """One metric of the same resamples of the records for whatever system predicts them, so that systems are paired.
+
+    Args:
+        task: Defines the metric.
+        predicted: One prediction a record.
+        labels: Raw labels, same order.
+        name: Of the metric.
+        resamples: Wanted number; a metric without a fast formula gets fewer (50 to 300), by the number of records.
+        seed: Of the resampling.
+
+    Returns:
+        Shape (resamples,); NaN where the metric does not exist.
+    """
+    columns, formulas = _sums(predicted, labels)
+    rng = np.random.default_rng(seed)
+    shares = np.full(len(labels), 1 / len(labels))
+    if name in formulas and _agrees(formulas[name], columns, task.metrics(predicted, labels)[name]):
+        times = rng.multinomial(len(labels), shares, size=resamples)
+        return formulas[name](times @ columns)
+    score = task.rescored(predicted, labels)
+    times = rng.multinomial(len(labels), shares, size=_affordable(resamples, len(labels)))
+    places = np.arange(len(labels))
+    return np.array([score(np.repeat(places, row).tolist()).get(name, math.nan) for row in times])
+
+
+def _affordable(resamples: int, num_records: int) -> int:
+    """How many resamples of a metric that is slow to compute."""
+    return max(min(_FEWEST, resamples), min(resamples, _MOST, _WORK // num_records))
+
+
 def _agrees(formula: Statistic, columns: Floats, value: float) -> bool:
     ours = float(formula(columns.sum(axis=0, keepdims=True))[0])
     return math.isclose(ours, value, rel_tol=1e-6, abs_tol=1e-9)
@@ -89,7 +122,7 @@ def _plain(
     resamples: int,
     seed: int,
 ) -> dict[str, Interval]:
-    times = max(min(_FEWEST, resamples), min(resamples, _MOST, _WORK // len(labels)))
+    times = _affordable(resamples, len(labels))
     score = task.rescored(predicted, labels)
     drawn = [score(row) for block in resampled_indices(len(labels), times, seed) for row in block.tolist()]
     return {n: percentile_interval(v, [d.get(n, math.nan) for d in drawn], level) for n, v in metrics.items()}

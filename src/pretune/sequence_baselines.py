@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["blosum62", "kmer_logistic", "kmer_ridge", "window_logistic"]
+__all__ = ["blosum62", "for_task", "kmer_logistic", "kmer_ridge", "window_logistic"]
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,45 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from pretune import baselines
-from pretune.alphabets import PROTEIN
+from pretune.alphabets import PROTEIN, Alphabet
+from pretune.classical import Classical, valued
 from pretune.errors import ConfigError
-from pretune.tasks.base import Prediction
+from pretune.tasks.base import Prediction, Task
 
 _KMERS = ((1, 2), (1, 3), (1, 4), (1, 6))
 _PLACES = 400
 """One letter a place is tried on sequences of one length up to this many letters."""
+
+
+def for_task(task: Task, alphabet: Alphabet) -> Classical | None:
+    """The baseline of a task on sequences of an alphabet; None where there is none."""
+
+    def letters(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        return [alphabet.clean(r["sequence"]).upper() for r in rows]
+
+    if task.name == "classification" and not getattr(task, "multi_label", False):
+        return Classical(
+            "k-mers + logistic regression",
+            lambda rows, labels, test, seed: kmer_logistic(letters(rows), labels, letters(test), seed),
+        )
+    if task.name == "regression":
+        return Classical(
+            "k-mers + ridge regression",
+            lambda rows, values, test, seed: valued(kmer_ridge(letters(rows), values, letters(test), seed)),
+        )
+    if task.name == "tagging" and alphabet is PROTEIN:
+        return Classical(
+            "windows of BLOSUM62 + logistic regression",
+            lambda rows, tags, test, _: _tagged(
+                window_logistic(letters(rows), tags, letters(test), letters="blosum62")
+            ),
+        )
+    return None
+
+
+def _tagged(tags: Sequence[Sequence[str]]) -> list[Prediction]:
+    """As `tagging` gives them: a string where each tag is one letter."""
+    return [{"tags": "".join(row) if all(len(tag) == 1 for tag in row) else list(row)} for row in tags]
 
 
 def kmer_logistic(train: Sequence[str], labels: Sequence[Any], test: Sequence[str], seed: int = 0) -> list[Prediction]:

@@ -7,7 +7,7 @@ __all__ = ["SequenceModality"]
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import datasets
 import numpy as np
@@ -21,6 +21,10 @@ from pretune.modalities.base import Example
 from pretune.progress import say
 from pretune.sequence_tokens import STRANDS, SequenceTokenizer, own_tokenizer, trained_bpe, vocabulary
 from pretune.token_modality import TokenModality, required_tokenizer
+
+if TYPE_CHECKING:
+    from pretune.classical import Classical
+    from pretune.tasks.base import Task
 
 _PIECE, _SEGMENT = 2048, 32
 """Letters of a document of a corpus, into which contigs are cut; and of its segments, where windows may begin."""
@@ -62,6 +66,12 @@ class SequenceModality(TokenModality):
     def letters(self) -> bool:
         """Whether a token is a letter, so that tags and contacts fall on tokens."""
         return self.tokenizer == "single"
+
+    def baseline(self, task: Task) -> Classical | None:
+        """A linear model of k-mers; for tagging of proteins, of windows."""
+        from pretune import sequence_baselines
+
+        return sequence_baselines.for_task(task, self.alphabet)
 
     def learn(self, source: Any) -> None:
         """Makes the vocabulary; only byte-pair encoding is learnt from `source`."""

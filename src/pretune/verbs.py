@@ -37,6 +37,12 @@ VERBS = {
         "pretune finetune --from runs/pre --data labels.csv --task classification --strategy l2sp --out runs/ft",
         ("modality", "task", "strategy"),
     ),
+    "study": Verb(
+        "was the pre-training worth it, and how to fine-tune it: paired arms, intervals, a verdict",
+        "pretune study --from runs/pre --data labels.csv --labels 16,64,256 --out runs/study",
+        ("modality", "task"),
+        module="pretune.studying",
+    ),
     "evaluate": Verb(
         "metrics with intervals, confusion matrix, calibration",
         "pretune evaluate runs/ft test.csv",

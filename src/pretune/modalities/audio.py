@@ -6,7 +6,7 @@ __all__ = ["RATE", "Audio"]
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -22,6 +22,10 @@ from pretune.modalities.base import Batch, Example, Modality
 from pretune.read_ahead import ahead
 from pretune.sound_frames import inside
 from pretune.wave_corpus import WaveCorpus
+
+if TYPE_CHECKING:
+    from pretune.classical import Classical
+    from pretune.tasks.base import Task
 
 RATE = 16_000
 
@@ -102,6 +106,12 @@ class Audio(Modality):
         if not self.spectral and self.frame_ms != self.default("frame_ms"):
             raise ConfigError(f"modality.frame_ms has no effect on {family}, whose frames last 20 ms; leave it out.")
         return found
+
+    def baseline(self, task: Task) -> Classical | None:
+        """MFCC and a support vector machine."""
+        from pretune import mfcc
+
+        return mfcc.for_task(task, rate=self.rate)
 
     def learn(self, source: Any) -> None:
         """Nothing: sound needs no vocabulary and no statistics of the whole data."""

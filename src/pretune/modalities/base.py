@@ -6,12 +6,16 @@ __all__ = ["Batch", "Corpus", "Example", "Modality", "truncated"]
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias
 
 import numpy as np
 from transformers import PretrainedConfig
 
 from pretune.method import Method
+
+if TYPE_CHECKING:
+    from pretune.classical import Classical
+    from pretune.tasks.base import Task
 
 Example: TypeAlias = dict[str, Any]
 """One processed record: plain lists or NumPy arrays, without a batch dimension."""
@@ -120,6 +124,10 @@ class Modality(Method):
 
         Such groups are not split between training and validation; None where nothing is, or everything.
         """
+        return None
+
+    def baseline(self, task: Task) -> Classical | None:
+        """The classical method that a pre-trained model has to beat at a task; None where there is none."""
         return None
 
     def augment(self, examples: Sequence[Example], rng: np.random.Generator) -> list[Example]:

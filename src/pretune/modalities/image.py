@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -24,6 +24,10 @@ from pretune.media_records import input_key, inputs_of, path_of
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.pixel_corpus import PixelCorpus
 from pretune.progress import say
+
+if TYPE_CHECKING:
+    from pretune.classical import Classical
+    from pretune.tasks.base import Task
 
 _IN_MEMORY = 2**28
 """Bytes of processed images above which they go to a file that the system pages."""
@@ -91,6 +95,12 @@ class Image(Modality):
         self._mirrors = False
 
     # -- what is learnt or loaded ------------------------------------------------------------------------------------
+
+    def baseline(self, task: Task) -> Classical | None:
+        """A linear model of pixels or of histograms of oriented gradients."""
+        from pretune import image_baselines
+
+        return image_baselines.for_task(task)
 
     def learn(self, source: Any) -> None:
         """Derives what is not given, and mean and standard deviation, from up to 1,000 images of `source`.

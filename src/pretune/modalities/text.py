@@ -7,7 +7,7 @@ __all__ = ["Text"]
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import datasets
 import numpy as np
@@ -20,6 +20,10 @@ from pretune.errors import ConfigError, DataError, ModelError
 from pretune.modalities.base import Example
 from pretune.progress import say
 from pretune.token_modality import TokenModality, no_tokenizer, required_tokenizer
+
+if TYPE_CHECKING:
+    from pretune.classical import Classical
+    from pretune.tasks.base import Task
 
 _MAX_LENGTH = 128
 _BATCH = 1024
@@ -65,6 +69,12 @@ class Text(TokenModality):
         self.boundary = boundary
         self.columns = {}
         self.num_truncated = 0
+
+    def baseline(self, task: Task) -> Classical | None:
+        """TF-IDF and a linear model; for tagging each word's most frequent tag."""
+        from pretune import text_baselines
+
+        return text_baselines.for_task(task)
 
     def learn(self, source: Any) -> None:
         """Trains the tokenizer on the texts of `source` (an evenly spread sample of them when they are many).

@@ -20,6 +20,11 @@ class Strategy(Method):
     """
 
     @property
+    def needs_validation(self) -> bool:
+        """True when it decides something by validation data."""
+        return False
+
+    @property
     def lr_multiple(self) -> float:
         """Factor on the default learning rate: what trains little of a model needs a larger one."""
         return 1.0

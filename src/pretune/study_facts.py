@@ -1,0 +1,119 @@
+"""What study.json holds: all that the pictures, the report and other programs need, without the cells."""
+
+from __future__ import annotations
+
+__all__ = ["study_facts"]
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pretune.encoder import model_folder
+from pretune.modalities.base import Modality
+from pretune.study_arms import OWN, SCRATCH, Arm
+from pretune.study_conclusions import Cells, Conclusions
+from pretune.tasks.base import Task
+
+
+def study_facts(
+    cells: Cells,
+    found: Conclusions,
+    arms: Sequence[Arm],
+    *,
+    task: Task,
+    source: Modality,
+    metric: str,
+    num_test: int,
+    level: float,
+    missing: int,
+    pictures: Mapping[str, str],
+    command: str,
+) -> dict[str, Any]:
+    """The JSON-able facts of a study.
+
+    Args:
+        cells: All of them.
+        found: What they say.
+        arms: What is compared.
+        task: Its kind of labels.
+        source: Its kind of data.
+        metric: What is compared; higher is better.
+        num_test: Test records.
+        level: Of the intervals.
+        missing: Cells that were not measured for want of time.
+        pictures: Captions by file beside study.json.
+        command: What was run.
+    """
+    names = {a.name for a in arms}
+    return {
+        "verb": "study",
+        "verdict": found.verdicts[0],
+        "verdicts": found.verdicts,
+        "question": "Was the pre-training worth it, and how should it be fine-tuned?",
+        "modality": source.name,
+        "task": task.name,
+        "metric": metric,
+        "higher_is_better": True,
+        "num_test": num_test,
+        "level": level,
+        "labels": sorted({m.labels for m in found.means}),
+        "arms": [a.to_dict() for a in arms],
+        "scores": [
+            {"arm": a, "labels": n, "seed": s, **{k: c[k] for k in ("score", "metrics", "seconds", "steps")}}
+            for (a, n, s), c in sorted(cells.items())
+            if a in names
+        ],
+        "means": [
+            {"arm": m.arm, "labels": m.labels, "seconds": m.seconds}
+            | {k: v for k, v in asdict(m.mean).items() if k != "p"}
+            for m in found.means
+        ],
+        "comparisons": [c.to_dict() for c in found.comparisons],
+        "labels_saved": [
+            {"arm": arm} | {k: _finite(v) for k, v in asdict(n).items()}
+            for arm, rows in found.saved.items()
+            for n in rows
+        ],
+        "efficiency": _efficiency(found, arms),
+        "pretraining": [p for a in arms if (p := _pretraining(a)) is not None],
+        "missing": missing,
+        "pictures": dict(pictures),
+        "command": command,
+    }
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity: null is more than was tried."""
+    return value if math.isfinite(value) else None
+
+
+def _efficiency(found: Conclusions, arms: Sequence[Arm]) -> list[dict[str, Any]]:
+    """Points over scratch for a minute of compute, with and without the pre-training, which is paid once."""
+    means = {(m.arm, m.labels): m for m in found.means}
+    paid = {a.name: p["seconds"] for a in arms if (p := _pretraining(a)) is not None}
+    rows = []
+    for (arm, number), mine in means.items():
+        minutes = mine.seconds / 60
+        row = {"arm": arm, "labels": number, "score": mine.mean.value, "minutes": minutes}
+        row["score_per_minute"] = mine.mean.value / minutes if minutes else None
+        scratch = means.get((SCRATCH, number))
+        if arm in paid and scratch is not None:
+            row["minutes_with_pretraining"] = minutes + paid[arm] / 60
+            gain = mine.mean.value - scratch.mean.value
+            row["gain_per_minute_of_pretraining"] = gain / (paid[arm] / 60) if paid[arm] else None
+        rows.append(row)
+    return rows
+
+
+def _pretraining(arm: Arm) -> dict[str, Any] | None:
+    """What the weights of an arm cost, as far as their run says."""
+    if arm.kind not in (OWN, "other") or arm.source is None:
+        return None
+    file = Path(model_folder(arm.source)).parent / "lineage.json"
+    if not file.is_file():
+        return None
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    return {"arm": arm.name, "source": arm.source} | {k: facts.get(k) for k in ("seconds", "tokens", "steps", "verb")}
