@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pretune.errors import CollapseError, ConfigError, DataError, ModelError, NumericsError, PretuneError, RunError
 
 if TYPE_CHECKING:
+    from pretune.calibrating import calibrate
     from pretune.run import check, evaluate, explain, finetune, load, predict, pretrain
 
 __version__ = "0.1.0"
@@ -20,6 +21,7 @@ __all__ = [
     "PretuneError",
     "RunError",
     "__version__",
+    "calibrate",
     "check",
     "evaluate",
     "explain",
@@ -29,7 +31,9 @@ __all__ = [
     "pretrain",
 ]
 
-_VERBS = dict.fromkeys(("check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"), "pretune.run")
+_VERBS = dict.fromkeys(("check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"), "pretune.run") | {
+    "calibrate": "pretune.calibrating",
+}
 """Where each public function is."""
 
 

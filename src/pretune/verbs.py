@@ -42,6 +42,12 @@ VERBS = {
         "pretune evaluate runs/ft test.csv",
         positional=("run", "data"),
     ),
+    "calibrate": Verb(
+        "how sure a run may be: temperature, and sets of answers with stated coverage",
+        "pretune calibrate runs/ft held-out.csv",
+        positional=("run", "data"),
+        module="pretune.calibrating",
+    ),
     "predict": Verb(
         "one JSON line a record, from a file or standard input",
         "pretune predict runs/ft new.csv > predictions.jsonl",
