@@ -9,6 +9,7 @@ from pretune.errors import CollapseError, ConfigError, DataError, ModelError, Nu
 if TYPE_CHECKING:
     from pretune.calibrating import calibrate
     from pretune.run import check, evaluate, explain, finetune, load, predict, pretrain
+    from pretune.suspects import suspects
 
 __version__ = "0.1.0"
 
@@ -29,10 +30,12 @@ __all__ = [
     "load",
     "predict",
     "pretrain",
+    "suspects",
 ]
 
 _VERBS = dict.fromkeys(("check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"), "pretune.run") | {
     "calibrate": "pretune.calibrating",
+    "suspects": "pretune.suspects",
 }
 """Where each public function is."""
 

@@ -64,6 +64,13 @@ VERBS = {
         "pretune check labels.csv --task classification --test test.csv",
         positional=("data",),
     ),
+    "suspects": Verb(
+        "labels that are probably wrong, by cross-validation",
+        "pretune suspects labels.csv --from runs/pre --out suspects.csv",
+        ("modality", "task"),
+        ("data",),
+        "pretune.suspects",
+    ),
     "demo": Verb("the whole way on data that is already on this machine", "pretune demo text", positional=("name",)),
     "list": Verb("what there is, and its options", "pretune list mlm", positional=("name",)),
 }
