@@ -8,8 +8,8 @@ from pretune.errors import CollapseError, ConfigError, DataError, ModelError, Nu
 
 if TYPE_CHECKING:
     from pretune.calibrating import calibrate
+    from pretune.label_errors import suspects
     from pretune.run import check, evaluate, explain, finetune, load, predict, pretrain
-    from pretune.suspects import suspects
 
 __version__ = "0.1.0"
 
@@ -35,7 +35,7 @@ __all__ = [
 
 _VERBS = dict.fromkeys(("check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"), "pretune.run") | {
     "calibrate": "pretune.calibrating",
-    "suspects": "pretune.suspects",
+    "suspects": "pretune.label_errors",
 }
 """Where each public function is."""
 

@@ -5,28 +5,23 @@ from __future__ import annotations
 __all__ = ["by_baseline", "by_probe", "parts_of"]
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from pretune import evaluation
+from pretune import evaluation, machine
 from pretune.baselines import logistic, tfidf_logistic
-from pretune.checkpoint import RunDirectory
 from pretune.errors import ConfigError
-from pretune.features import FrozenFeatures
+from pretune.features import model_inputs, state_counts
 from pretune.modalities.base import Example, Modality
 from pretune.progress import say
-from pretune.strategies.freeze import Freeze
 from pretune.tasks.base import Prediction, Task
-from pretune.train import fit
-from pretune.tuning import MIN_STEPS, ready_to_train
+from pretune.temperature import Floats, class_logits, label_logits
 
-_BUDGET, _BATCH = "10epochs", 16
 _THUMBNAIL = 16
 
 
@@ -46,7 +41,7 @@ def parts_of(labels: Sequence[Any], folds: int, seed: int) -> NDArray[np.int64]:
 def by_probe(
     task: Task, modality: Modality, examples: Sequence[Example], parts: NDArray[np.int64], weights: str, seed: int
 ) -> list[Prediction]:
-    """Predictions of each fold by a linear probe that was trained on the others; the encoder runs once a record.
+    """Predictions of each fold by logistic regression on the encoder's mean states; the encoder runs once a record.
 
     Args:
         task: Has learnt its labels.
@@ -54,31 +49,70 @@ def by_probe(
         examples: With encoded labels.
         parts: Fold of each, from `parts_of`.
         weights: A run, model directory or Hub name.
-        seed: Of the heads and the order of the data.
+        seed: Of the folds that choose the penalty.
     """
-    ready = ready_to_train(task, modality, [Freeze()], weights, None, seed)
-    head = {n: p.detach().clone() for n, p in task.model.named_parameters() if p.requires_grad}
+    task.setup_from(weights, modality)
+    task.to(machine.device())
+    rows = StandardScaler().fit_transform(mean_states(task, examples)) / 10
+    targets = np.array([e["labels"] for e in examples])
     found: list[Prediction] = [{}] * len(examples)
-    with TemporaryDirectory(prefix="pretune-folds-") as folder:
-        store = FrozenFeatures(task, examples, folder=Path(folder))
-        for k in range(int(parts.max()) + 1):
-            say(f"fold {k + 1} of {int(parts.max()) + 1}")
-            with torch.no_grad():
-                for name, parameter in task.model.named_parameters():
-                    if name in head:
-                        parameter.copy_(head[name])
-            seen = [store[i] for i in np.flatnonzero(parts != k).tolist()]
-            run = RunDirectory(Path(folder) / str(k))
-            run.open({"verb": "suspects"})
-            fit(
-                task, seen, run=run, budget=_BUDGET, min_steps=MIN_STEPS, batch_size=_BATCH, lr=ready.lr, seed=seed,
-                strategies=ready.strategies, lengths=[modality.length(e) for e in seen],
-            )  # fmt: skip
-            held = np.flatnonzero(parts == k).tolist()
-            for i, prediction in zip(held, evaluation.predictions(task, [store[i] for i in held]), strict=True):
-                found[i] = prediction
-        store.close()
+    for k in range(int(parts.max()) + 1):
+        say(f"fold {k + 1} of {int(parts.max()) + 1}")
+        seen, held = parts != k, np.flatnonzero(parts == k)
+        if targets.ndim == 2:
+            p = _several(rows[seen], targets[seen], rows[held])
+        else:
+            names = targets[seen].tolist()
+            columns = [
+                list(q["probabilities"].items()) for q in logistic([_Rows()], rows[seen], names, rows[held], seed)
+            ]
+            p = np.zeros((len(held), len(task.config_overrides()["id2label"])))
+            for row, items in zip(p, columns, strict=True):
+                row[[i for i, _ in items]] = [v for _, v in items]
+        logits = torch.from_numpy(label_logits(p) if targets.ndim == 2 else class_logits(p))
+        for i, prediction in zip(held.tolist(), task.decode(logits, {}, []), strict=True):
+            found[i] = prediction
     return found
+
+
+def _several(seen: Floats, targets: NDArray[np.float64], held: Floats) -> Floats:
+    """A logistic regression a label; a label that all or none of the records have keeps that share."""
+    found = np.zeros((len(held), targets.shape[1]))
+    for j, column in enumerate(targets.T):
+        if len(np.unique(column)) < 2:
+            found[:, j] = column[0]
+        else:
+            found[:, j] = LogisticRegression(C=10.0, max_iter=1000).fit(seen, column).predict_proba(held)[:, 1]
+    return found
+
+
+def mean_states(task: Task, examples: Sequence[Example], batch_size: int = 64) -> Floats:
+    """The mean of the encoder's last states over the elements of each example, shape (examples, width).
+
+    Not what its classification head would read: the first token of an encoder without a trained head says little.
+    """
+    order = sorted(range(len(examples)), key=lambda i: -task.modality.length(examples[i]))
+    found: list[Any] = [None] * len(examples)
+    with evaluation.evaluating(task), torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            batch = evaluation.to_device(task.collate([examples[i] for i in chosen]), task.device)
+            states = task.model.base_model(**model_inputs(task.model, batch)).last_hidden_state.float()
+            counts = state_counts(task.model, batch, len(states))
+            states = states.flatten(2).transpose(1, 2) if states.ndim == 4 else states
+            for i, row, count in zip(chosen, states, counts, strict=True):
+                found[i] = row[:count].mean(0).cpu().numpy()
+    return np.stack(found).astype(np.float64)
+
+
+class _Rows:
+    """Vectors as they are."""
+
+    def fit(self, rows: Any) -> Any:
+        return rows
+
+    def transform(self, rows: Any) -> Any:
+        return rows
 
 
 def by_baseline(

@@ -69,7 +69,7 @@ VERBS = {
         "pretune suspects labels.csv --from runs/pre --out suspects.csv",
         ("modality", "task"),
         ("data",),
-        "pretune.suspects",
+        "pretune.label_errors",
     ),
     "demo": Verb("the whole way on data that is already on this machine", "pretune demo text", positional=("name",)),
     "list": Verb("what there is, and its options", "pretune list mlm", positional=("name",)),

@@ -117,7 +117,7 @@ def suspects(
         data: Labelled file, folder, Hub name, list of dicts, DataFrame or Dataset.
         task: classification, also with several labels a record.
         modality: What the data is.
-        from_: A run, model directory or Hub name whose frozen encoder is probed; not given: the classical baseline.
+        from_: A run, model directory or Hub name whose encoder is probed, frozen; not given: the classical baseline.
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
         folds: Parts of the cross-validation.
         seed: Of the folds and of what is trained.
@@ -233,7 +233,7 @@ def suspects_command(
         data: Labelled file, folder or Hub name.
         task: What the labels are.
         modality: What the data is.
-        from_: A run, model directory or Hub name whose frozen encoder is probed; not given: the classical baseline.
+        from_: A run, model directory or Hub name whose encoder is probed, frozen; not given: the classical baseline.
         columns: Column of each role, where the usual names do not fit.
         folds: Parts of the cross-validation.
         seed: Of the folds and of what is trained.
