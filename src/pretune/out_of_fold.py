@@ -165,7 +165,7 @@ def _thumbnail(value: Any) -> NDArray[np.float32]:
     from pretune import image_reading
 
     small = image_reading.picture(value).convert("RGB").resize((_THUMBNAIL, _THUMBNAIL))
-    return np.asarray(small, np.float32).ravel() / 255
+    return (np.asarray(small).ravel() / 255).astype(np.float32)
 
 
 def _fitted(

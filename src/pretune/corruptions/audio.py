@@ -40,7 +40,7 @@ def _low_pass(wave: Wave, rate: int, hertz: float, rng: np.random.Generator) -> 
 
 def _change(of_wave: Change, record: Record, strength: float, rng: np.random.Generator) -> Record:
     rate = audio_reading.header(record["audio"]).rate
-    wave = audio_reading.samples(record["audio"], rate) / np.float32(2**15)
+    wave = (audio_reading.samples(record["audio"], rate) / 2**15).astype(np.float32)
     changed = of_wave(wave, rate, strength, rng).clip(-1, 1)  # what is beyond full scale is cut off, as recorders do
     return {**record, "audio": {"array": changed, "sampling_rate": rate}}
 
