@@ -20,6 +20,7 @@ from pretune.features import model_inputs, state_counts
 from pretune.modalities.base import Example, Modality
 from pretune.progress import say
 from pretune.tasks.base import Prediction, Task
+from pretune.tasks.classification import Classification
 from pretune.temperature import Floats, class_logits, label_logits
 
 _THUMBNAIL = 16
@@ -39,7 +40,12 @@ def parts_of(labels: Sequence[Any], folds: int, seed: int) -> NDArray[np.int64]:
 
 
 def by_probe(
-    task: Task, modality: Modality, examples: Sequence[Example], parts: NDArray[np.int64], weights: str, seed: int
+    task: Classification,
+    modality: Modality,
+    examples: Sequence[Example],
+    parts: NDArray[np.int64],
+    weights: str,
+    seed: int,
 ) -> list[Prediction]:
     """Predictions of each fold by logistic regression on the encoder's mean states; the encoder runs once a record.
 
@@ -59,19 +65,21 @@ def by_probe(
     for k in range(int(parts.max()) + 1):
         say(f"fold {k + 1} of {int(parts.max()) + 1}")
         seen, held = parts != k, np.flatnonzero(parts == k)
-        if targets.ndim == 2:
-            p = _several(rows[seen], targets[seen], rows[held])
+        if task.multi_label:
+            logits = label_logits(_several(rows[seen], targets[seen], rows[held]))
         else:
-            names = targets[seen].tolist()
-            columns = [
-                list(q["probabilities"].items()) for q in logistic([_Rows()], rows[seen], names, rows[held], seed)
-            ]
-            p = np.zeros((len(held), len(task.config_overrides()["id2label"])))
-            for row, items in zip(p, columns, strict=True):
-                row[[i for i, _ in items]] = [v for _, v in items]
-        logits = torch.from_numpy(label_logits(p) if targets.ndim == 2 else class_logits(p))
-        for i, prediction in zip(held.tolist(), task.decode(logits, {}, []), strict=True):
+            logits = class_logits(_one(rows[seen], targets[seen], rows[held], len(task.labels), seed))
+        for i, prediction in zip(held.tolist(), task.decode(torch.from_numpy(logits), {}, []), strict=True):
             found[i] = prediction
+    return found
+
+
+def _one(seen: Floats, targets: NDArray[np.int64], held: Floats, num_labels: int, seed: int) -> Floats:
+    """Probabilities of each class, shape (held, classes); 0 for one that is not among the targets."""
+    found = np.zeros((len(held), num_labels))
+    for row, prediction in zip(found, logistic([_Rows()], seen, targets.tolist(), held, seed), strict=True):
+        for number, p in prediction["probabilities"].items():
+            row[number] = p
     return found
 
 
