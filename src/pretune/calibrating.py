@@ -169,7 +169,8 @@ def _shown(found: RunCalibration) -> list[Any]:
         lines.append(f"log-loss {found.loss['before']:.3f}, with the temperature {after['loss']}")
         if found.folds:
             lines.append(f"(the latter cross-fitted over {found.folds} folds of {found.num_records:,} records)")
-        if found.loss["after"] is not None and found.loss["after"] >= found.loss["before"]:
+        before, cooled = found.loss["before"], found.loss["after"]
+        if before is not None and cooled is not None and cooled >= before:
             lines.append("cross-fitted, the temperature does not help: leave --calibrated out")
     table = Table("level", "quantile", title=f"score: {found.score}")
     for level in _LEVELS:

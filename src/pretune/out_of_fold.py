@@ -77,7 +77,7 @@ def by_probe(
 def _one(seen: Floats, targets: NDArray[np.int64], held: Floats, num_labels: int, seed: int) -> Floats:
     """Probabilities of each class, shape (held, classes); 0 for one that is not among the targets."""
     found = np.zeros((len(held), num_labels))
-    for row, prediction in zip(found, logistic([_Rows()], seen, targets.tolist(), held, seed), strict=True):
+    for row, prediction in zip(found, logistic([_Rows()], list(seen), targets.tolist(), list(held), seed), strict=True):
         for number, p in prediction["probabilities"].items():
             row[number] = p
     return found
@@ -116,11 +116,11 @@ def mean_states(task: Task, examples: Sequence[Example], batch_size: int = 64) -
 class _Rows:
     """Vectors as they are."""
 
-    def fit(self, rows: Any) -> Any:
-        return rows
+    def fit(self, rows: Sequence[Any]) -> Any:
+        return np.stack(rows)
 
-    def transform(self, rows: Any) -> Any:
-        return rows
+    def transform(self, rows: Sequence[Any]) -> Any:
+        return np.stack(rows)
 
 
 def by_baseline(
