@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from pretune.errors import CollapseError, ConfigError, DataError, ModelError, NumericsError, PretuneError, RunError
 
 if TYPE_CHECKING:
+    from pretune.calibrating import calibrate
+    from pretune.label_errors import suspects
     from pretune.run import check, evaluate, explain, finetune, load, predict, pretrain
     from pretune.studying import study
 
@@ -21,6 +23,7 @@ __all__ = [
     "PretuneError",
     "RunError",
     "__version__",
+    "calibrate",
     "check",
     "evaluate",
     "explain",
@@ -29,10 +32,13 @@ __all__ = [
     "predict",
     "pretrain",
     "study",
+    "suspects",
 ]
 
 _VERBS = dict.fromkeys(("check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"), "pretune.run") | {
+    "calibrate": "pretune.calibrating",
     "study": "pretune.studying",
+    "suspects": "pretune.label_errors",
 }
 """Where each public function is; no module may have its name."""
 

@@ -4,6 +4,7 @@ OUT/recipe.yaml      every option, resolved; `--config OUT/recipe.yaml` repeats 
 OUT/metrics.jsonl    one line a logged step
 OUT/checkpoints/     the last complete state, until the run is finished
 OUT/model/           Hugging Face directory
+OUT/calibration.json what `pretune calibrate` found out about the finished run, if it was asked
 OUT/lineage.json     parent, data fingerprints, versions, seed, git, wall time; written last: the run is finished
 """
 
@@ -31,7 +32,7 @@ from pretune.errors import RunError
 
 _FREE_TO_CHANGE = ("out", "overwrite", "tracker", "checkpoint_every")
 _OWN = (
-    *("recipe.yaml", "lineage.json", "metrics.jsonl", "test.json", "seeds.json"),
+    *("recipe.yaml", "lineage.json", "metrics.jsonl", "test.json", "seeds.json", "calibration.json"),
     *("checkpoints", "modality", "model", "seeds", "tracker"),
 )
 """What a run writes, and all that replacing one removes."""

@@ -6,6 +6,7 @@ __all__ = [
     "Calibration",
     "Confusion",
     "Evaluation",
+    "binned",
     "calibration",
     "confusion",
     "evaluate",
@@ -19,7 +20,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,10 +29,14 @@ from rich.table import Table
 from torch import nn
 
 from pretune.errors import DataError
-from pretune.intervals import LEVEL, RESAMPLES, Interval
+from pretune.intervals import LEVEL, RESAMPLES, Floats, Interval
 from pretune.modalities.base import Batch, Example
 from pretune.resampling import metric_intervals
 from pretune.tasks.base import Prediction, Task
+
+if TYPE_CHECKING:
+    from pretune.abstaining import Abstention
+    from pretune.shifts import ShiftReport
 
 _PADDED_LENGTH = 64
 _SHOWN_LABELS = 20
@@ -138,6 +143,10 @@ class Evaluation:
     level: float
     confusion: Confusion | None = None
     calibration: Calibration | None = None
+    calibrated: Calibration | None = None
+    """`calibration` with the temperature of the run, where it is calibrated."""
+    abstention: Abstention | None = None
+    shift: ShiftReport | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
@@ -149,7 +158,9 @@ class Evaluation:
         if self.confusion is not None:
             parts.append(_confusion_table(self.confusion))
         if self.calibration is not None:
-            parts.append(f"Expected calibration error: {self.calibration.ece:.3f} (15 bins; 0 is perfect)")
+            cooled = "" if self.calibrated is None else f"; {self.calibrated.ece:.3f} with the run's temperature"
+            parts.append(f"Expected calibration error: {self.calibration.ece:.3f} (15 bins; 0 is perfect){cooled}")
+        parts += [part.table() for part in (self.abstention, self.shift) if part is not None]
         return Group(*parts)
 
     def print(self) -> None:
@@ -241,6 +252,11 @@ def calibration(predicted: Sequence[Prediction], labels: Sequence[Any], num_bins
     """Expected calibration error of the predicted label's probability, in equal-width bins open below."""
     confidence = np.array([p["probabilities"][p["label"]] for p in predicted], np.float64)
     right = np.array([str(p["label"]) == str(label) for p, label in zip(predicted, labels, strict=True)], float)
+    return binned(confidence, right, num_bins)
+
+
+def binned(confidence: Floats, right: Floats, num_bins: int = 15) -> Calibration:
+    """Expected calibration error of probabilities, shape (n,), that came true (1) or not (0), shape (n,)."""
     place = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
     bins, ece = [], 0.0
     for b in np.unique(place):

@@ -7,6 +7,7 @@ __all__ = [
     "RESAMPLES",
     "Interval",
     "bootstrap",
+    "exact_share",
     "mean_interval",
     "paired_difference",
     "percentile_interval",
@@ -72,6 +73,14 @@ def mean_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
     mean = float(x.mean())
     half = float(stats.t.ppf((1 + _checked(level)) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x)))
     return Interval(mean, mean - half, mean + half, level, "student_t", len(x))
+
+
+def exact_share(count: int, total: int, level: float = LEVEL) -> Interval:
+    """A share with its exact binomial interval (Clopper & Pearson 1934); the whole of 0 to 1 where `total` is 0."""
+    if not total:
+        return Interval(float("nan"), 0.0, 1.0, _checked(level), "exact_binomial", 0)
+    found = stats.binomtest(count, total).proportion_ci(_checked(level), method="exact")
+    return Interval(count / total, float(found.low), float(found.high), level, "exact_binomial", total)
 
 
 def bootstrap(

@@ -45,8 +45,10 @@ _NATURAL = _Limit(0, whole=True)
 _SHARE = _Limit(0, 1, below=True)
 
 _LIMITS = {
+    "abstain": _Limit(0, 1, above=True, below=True),
     "batch_size": _COUNT,
     "ema": _SHARE,
+    "folds": _Limit(2, 100, whole=True),
     "lr": _Limit(0, above=True),
     "level": _Limit(0, 1, above=True, below=True),
     "max_grad_norm": _Limit(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Predictor", "load"]
+__all__ = ["Predictor", "lineage_of", "load"]
 
 import contextlib
 import itertools
@@ -21,6 +21,7 @@ from pretune.evaluation import predictions
 from pretune.limits import check_numbers
 from pretune.modalities.base import Example, Modality
 from pretune.objectives.base import require_kind
+from pretune.run_calibration import finisher
 from pretune.sources import Source
 from pretune.tasks.base import Prediction, Task
 
@@ -44,10 +45,17 @@ class Predictor:
         return self.task.modality
 
     def predict(
-        self, records: Source, *, columns: Mapping[str, str] | None = None, batch_size: int = 64
+        self,
+        records: Source,
+        *,
+        columns: Mapping[str, str] | None = None,
+        batch_size: int = 64,
+        abstain: float | None = None,
+        calibrated: bool = False,
     ) -> list[Prediction]:
         """Predicts every record of a list, DataFrame, data set or file; see `stream`."""
-        return list(self.stream(records, columns=columns, batch_size=batch_size))
+        rows = self.stream(records, columns=columns, batch_size=batch_size, abstain=abstain, calibrated=calibrated)
+        return list(rows)
 
     def stream(
         self,
@@ -57,6 +65,8 @@ class Predictor:
         batch_size: int = 64,
         chunk: int = CHUNK,
         files: str | Path | None = None,
+        abstain: float | None = None,
+        calibrated: bool = False,
     ) -> Iterator[Prediction]:
         """Predicts records one after the other, in input order, in memory that does not grow with the input.
 
@@ -66,21 +76,29 @@ class Predictor:
             batch_size: Most records in one run of the model.
             chunk: Records that are sorted by length together.
             files: A folder for what the task can also write: drawn boxes, masks.
+            abstain: Adds the set of answers that holds the true one with this probability, and gives no answer where
+                it is not one answer; of a run with a calibration.json. Computed in float32.
+            calibrated: Whether probabilities get the temperature of calibration.json.
 
         Yields:
             One JSON-able prediction a row; a row that cannot be used gives ``{"error", "row"}`` in its place.
 
         Raises:
+            RunError: `abstain` or `calibrated`, and the run is not calibrated.
             DataError: The source as a whole cannot be used.
         """
         check_numbers({"batch_size": batch_size})
         check_roles(columns, list(self.roles))
+        finish = finisher(self.task, self.path, abstain=abstain, calibrated=calibrated)
+        precision = self.precision if finish is None else "fp32"
         data = self.task.source(source)
         rows = stream_records(data, roles=self.roles, columns=columns or {}, required=self.required)
         opened = contextlib.nullcontext() if files is None else self.task.writer(Path(files))
         with opened as write:
             while part := list(itertools.islice(rows, chunk)):
-                for (record, _), prediction in zip(part, self._predict_rows(part, batch_size), strict=True):
+                for (record, _), prediction in zip(part, self._predict_rows(part, batch_size, precision), strict=True):
+                    if finish is not None:
+                        prediction = finish(prediction)
                     if write is not None and record is not None and "error" not in prediction:
                         write(record, prediction)
                     yield prediction
@@ -97,7 +115,9 @@ class Predictor:
             return []
         return [r for r in self.task.required_roles(self.modality) if r != self.task.label_role]
 
-    def _predict_rows(self, rows: Sequence[tuple[Any, Exception | None]], batch_size: int) -> Iterator[Prediction]:
+    def _predict_rows(
+        self, rows: Sequence[tuple[Any, Exception | None]], batch_size: int, precision: str
+    ) -> Iterator[Prediction]:
         done: list[Prediction] = [{}] * len(rows)
         usable = [(i, record) for i, (record, error) in enumerate(rows) if error is None]
         for i, (_, error) in enumerate(rows):
@@ -115,7 +135,7 @@ class Predictor:
             else:
                 good.append((i, example))
                 origins.append(self.modality.origin(record))
-        found = predictions(self.task, [e for _, e in good], batch_size=batch_size, precision=self.precision)
+        found = predictions(self.task, [e for _, e in good], batch_size=batch_size, precision=precision)
         for (i, _), origin, prediction in zip(good, origins, found, strict=True):
             done[i] = origin | prediction
         yield from done
@@ -166,14 +186,15 @@ def load(run: str | Path, *, precision: str | None = None) -> Predictor:
     machine.keep_freed_memory()
     machine.fast_attention(model)
     task.restore(model, modality)
-    task.used = _lineage(path).get("roles", [])
+    task.used = lineage_of(path).get("roles", [])
     task.to(machine.device())
     rounded = task.exact_in_bf16 and len(model.config.id2label or {}) > 1
     numbers = machine.precision_for(machine.device(), precision) if rounded else "fp32"
     return Predictor(task, path=path, precision=numbers)
 
 
-def _lineage(path: Path) -> dict[str, Any]:
+def lineage_of(path: Path) -> dict[str, Any]:
+    """What lineage.json of a run directory says; empty where there is none."""
     file = path / "lineage.json"
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return found

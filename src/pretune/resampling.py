@@ -6,10 +6,11 @@ only when that formula reproduces the task's own value on the whole set; any oth
 
 from __future__ import annotations
 
-__all__ = ["drawn_values", "metric_intervals"]
+__all__ = ["drawn_values", "metric_intervals", "paired_interval"]
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -82,12 +83,40 @@ def drawn_values(
         times = rng.multinomial(len(labels), shares, size=resamples)
         return formulas[name](times @ columns)
     score = task.rescored(predicted, labels)
-    times = rng.multinomial(len(labels), shares, size=_affordable(resamples, len(labels)))
+    times = rng.multinomial(len(labels), shares, size=_affordable(len(labels), resamples))
     places = np.arange(len(labels))
     return np.array([score(np.repeat(places, row).tolist()).get(name, math.nan) for row in times])
 
 
-def _affordable(resamples: int, num_records: int) -> int:
+def paired_interval(
+    task: Task,
+    first: Sequence[Prediction],
+    second: Sequence[Prediction],
+    labels: Sequence[Any],
+    name: str,
+    *,
+    level: float,
+    resamples: int,
+    seed: int,
+) -> Interval:
+    """The difference of a metric between two predictions of the same records, resampled together.
+
+    Args:
+        task: Defines the metric.
+        first: One prediction a record.
+        second: Others of the same records; the difference is first - second.
+        labels: Raw labels, same order.
+        name: Of the metric.
+        level: Coverage.
+        resamples: Wanted number; a metric without a fast formula gets fewer, as in `metric_intervals`.
+        seed: Of the resampling.
+    """
+    draw = partial(drawn_values, task, labels=labels, name=name, resamples=resamples, seed=seed)
+    difference = task.metrics(first, labels)[name] - task.metrics(second, labels)[name]
+    return percentile_interval(difference, draw(first) - draw(second), level)
+
+
+def _affordable(num_records: int, resamples: int) -> int:
     """How many resamples of a metric that is slow to compute."""
     return max(min(_FEWEST, resamples), min(resamples, _MOST, _WORK // num_records))
 
@@ -122,7 +151,7 @@ def _plain(
     resamples: int,
     seed: int,
 ) -> dict[str, Interval]:
-    times = _affordable(resamples, len(labels))
+    times = _affordable(len(labels), resamples)
     score = task.rescored(predicted, labels)
     drawn = [score(row) for block in resampled_indices(len(labels), times, seed) for row in block.tolist()]
     return {n: percentile_interval(v, [d.get(n, math.nan) for d in drawn], level) for n, v in metrics.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"]
+__all__ = ["check", "evaluate", "evaluate_command", "explain", "finetune", "load", "predict", "pretrain"]
 
 import importlib
 import json
@@ -15,37 +15,17 @@ from typing import Any, TextIO
 from pretune.checkpoint import write_text
 from pretune.checks import check
 from pretune.errors import ConfigError, DataError, similar
-from pretune.evaluation import Evaluation
-from pretune.evaluation import evaluate as score
+from pretune.evaluating import evaluate, evaluate_command
 from pretune.explainers.base import Explainer
 from pretune.explaining import Explanation, explain_records, write_page
-from pretune.finetuning import finetune, labelled
+from pretune.finetuning import finetune
 from pretune.formats import FORMATS
 from pretune.heat_map import write_picture
-from pretune.limits import check_numbers
 from pretune.modalities.base import truncated
-from pretune.predicting import load
+from pretune.predicting import Predictor, load
 from pretune.pretraining import pretrain
 from pretune.progress import say
 from pretune.sources import STDIN, exists
-
-
-def evaluate(run: str, data: Any, *, columns: Mapping[str, str] | None = None, seed: int = 0) -> Evaluation:
-    """Scores a fine-tuned run on labelled held-out data.
-
-    Args:
-        run: A run directory of `finetune`.
-        data: Labelled file, folder, Hub name, list of dicts, DataFrame or Dataset.
-        columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
-        seed: Of the bootstrap behind the intervals.
-
-    Returns:
-        Metrics with bootstrap intervals, confusion matrix and calibration.
-    """
-    check_numbers({"seed": seed})
-    predictor = load(run)
-    held = labelled(data, predictor.task, predictor.modality, dict(columns or {}))
-    return score(predictor.task, held.examples, held.labels, seed=seed)
 
 
 def predict(
@@ -56,6 +36,8 @@ def predict(
     batch_size: int = 64,
     precision: str | None = None,
     files: str | None = None,
+    abstain: float | None = None,
+    calibrated: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Predicts every record, in input order; a bad row gives an ``error`` in its place.
 
@@ -66,8 +48,20 @@ def predict(
         batch_size: Most records in one run of the model.
         precision: ``fp32`` or ``bf16`` (same labels); not given: bf16 where the hardware has it.
         files: A folder for what the task can also write: drawn boxes and COCO results, masks and overlays.
+        abstain: Coverage, such as 0.95: adds the ``set`` (of numbers ``low`` and ``high``) that holds the true answer
+            so often, and gives none where it is not one answer. Of a run that `calibrate` has seen; in float32.
+        calibrated: Give probabilities the temperature that `calibrate` found; in float32.
     """
-    return load(run, precision=precision).stream(data, columns=columns, batch_size=batch_size, files=files)
+    predictor = _loaded(run, precision, abstain, calibrated)
+    return predictor.stream(
+        data, columns=columns, batch_size=batch_size, files=files, abstain=abstain, calibrated=calibrated
+    )
+
+
+def _loaded(run: str, precision: str | None, abstain: float | None, calibrated: bool) -> Predictor:
+    if precision == "bf16" and (abstain is not None or calibrated):
+        raise ConfigError("precision bf16 has no effect with abstain or calibrated, which need float32; leave it out.")
+    return load(run, precision=precision)
 
 
 def explain(
@@ -99,30 +93,6 @@ def explain(
 # -- the same, as commands ---------------------------------------------------------------------------------------------
 
 
-def evaluate_command(
-    run: str, data: str, *, columns: Mapping[str, str] | None = None, seed: int = 0, out: str | None = None
-) -> int:
-    """Scores a fine-tuned run on labelled held-out data.
-
-    Args:
-        run: A run directory of `pretune finetune`.
-        data: Labelled file, folder or Hub name.
-        columns: Column of each role, where the usual names do not fit.
-        seed: Of the bootstrap behind the intervals.
-        out: Folder for evaluation.json and confusion.png.
-    """
-    found = evaluate(run, data, columns=columns, seed=seed)
-    found.print()
-    if out is not None:
-        folder = Path(out)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "evaluation.json", json.dumps(found.to_dict(), indent=2) + "\n")
-        if found.confusion is not None:
-            found.confusion.plot(folder / "confusion.png")
-        say(f"wrote {folder}")
-    return 0
-
-
 def predict_command(
     run: str,
     data: str,
@@ -131,6 +101,8 @@ def predict_command(
     batch_size: int = 64,
     precision: str | None = None,
     files: str | None = None,
+    abstain: float | None = None,
+    calibrated: bool = False,
     out: str | None = None,
 ) -> int:
     """Predicts every record, one JSON line each, in input order.
@@ -142,16 +114,24 @@ def predict_command(
         batch_size: Most records in one run of the model.
         precision: fp32 or bf16 (same labels); not given: bf16 where the hardware has it.
         files: A folder for what the task can also write: drawn boxes and COCO results, masks and overlays.
+        abstain: Coverage, such as 0.95: adds the set of answers (of numbers low and high) that holds the true one so
+            often, and gives none where it is not one answer; needs `pretune calibrate`.
+        calibrated: Give probabilities the temperature that `pretune calibrate` found.
         out: File to write instead of standard output.
     """
     failed = total = 0
-    predictor = load(run, precision=precision)
+    predictor = _loaded(run, precision, abstain, calibrated)
+    options: dict[str, Any] = {"columns": columns, "batch_size": batch_size, "files": files}
+    silent = 0
     with _writing(out) as stream:
-        for row in predictor.stream(data, columns=columns, batch_size=batch_size, files=files):
+        for row in predictor.stream(data, **options, abstain=abstain, calibrated=calibrated):
             total, failed = total + 1, failed + ("error" in row)
+            silent += bool(row.get("abstained"))
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
     if predictor.task.truncates and predictor.modality.num_truncated:
         say(truncated(predictor.modality, total))
+    if silent:
+        say(f'{silent:,} of {total:,} records have no single answer at level {abstain:g}; their lines say "abstained".')
     if failed:
         say(f'{failed:,} of {total:,} rows could not be used; their lines have "error".')
     return 0

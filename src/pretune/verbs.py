@@ -48,6 +48,12 @@ VERBS = {
         "pretune evaluate runs/ft test.csv",
         positional=("run", "data"),
     ),
+    "calibrate": Verb(
+        "how sure a run may be: temperature, and sets of answers with stated coverage",
+        "pretune calibrate runs/ft held-out.csv",
+        positional=("run", "data"),
+        module="pretune.calibrating",
+    ),
     "predict": Verb(
         "one JSON line a record, from a file or standard input",
         "pretune predict runs/ft new.csv > predictions.jsonl",
@@ -63,6 +69,13 @@ VERBS = {
         "look for problems in data before any compute is spent",
         "pretune check labels.csv --task classification --test test.csv",
         positional=("data",),
+    ),
+    "suspects": Verb(
+        "labels that are probably wrong, by cross-validation",
+        "pretune suspects labels.csv --from runs/pre --out suspects.csv",
+        ("modality", "task"),
+        ("data",),
+        "pretune.label_errors",
     ),
     "demo": Verb("the whole way on data that is already on this machine", "pretune demo text", positional=("name",)),
     "list": Verb("what there is, and its options", "pretune list mlm", positional=("name",)),

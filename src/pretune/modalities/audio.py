@@ -16,6 +16,7 @@ from transformers import AutoFeatureExtractor, PretrainedConfig, SeamlessM4TFeat
 
 from pretune import audio_config, audio_reading, data, mel, wave_augment, wave_corpus
 from pretune.columns import SPEAKER_COLUMNS
+from pretune.corruptions.base import Corruption
 from pretune.errors import ConfigError, ModelError
 from pretune.media_records import input_key, inputs_of, path_of
 from pretune.modalities.base import Batch, Example, Modality
@@ -214,6 +215,12 @@ class Audio(Modality):
         if self.augmentation == "none":
             return list(examples)
         return [wave_augment.changed(e, rng, strong=self.augmentation == "strong") for e in examples]
+
+    def corruptions(self) -> Sequence[Corruption]:
+        """Noise, loudness, a narrow line; nothing moves in time."""
+        from pretune.corruptions.audio import CORRUPTIONS
+
+        return CORRUPTIONS
 
     def length(self, example: Example) -> int:
         """Frames of 20 ms."""

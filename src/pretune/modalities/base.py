@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias
 import numpy as np
 from transformers import PretrainedConfig
 
+from pretune.corruptions.base import Corruption
 from pretune.method import Method
 
 if TYPE_CHECKING:
@@ -137,6 +138,10 @@ class Modality(Method):
     def views(self, examples: Sequence[Example]) -> list[list[Example]]:
         """The examples, and others over which the logits of a prediction are averaged (the other strand of DNA)."""
         return [list(examples)]
+
+    def corruptions(self) -> Sequence[Corruption]:
+        """Changes of records that leave labels true, and that data of this sort suffers after training."""
+        return ()
 
     def length(self, example: Example) -> int:
         """Cost of an example, for length buckets (tokens, frames); equal sizes may all be 1."""

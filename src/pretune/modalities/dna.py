@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from pretune.alphabets import DNA, Alphabet
+from pretune.corruptions.base import Corruption
 from pretune.errors import ConfigError, did_you_mean
 from pretune.modalities.base import Example
 from pretune.sequence_modality import SequenceModality
@@ -58,6 +59,12 @@ class Dna(SequenceModality):
         super().__init__(max_length)
         self.tokenizer, self.kmer, self.vocab_size = tokenizer, kmer, vocab_size
         self.both_strands, self.reverse_complement = both_strands, reverse_complement
+
+    def corruptions(self) -> Sequence[Corruption]:
+        """Substituted bases."""
+        from pretune.corruptions.sequence import DNA_CORRUPTIONS
+
+        return DNA_CORRUPTIONS
 
     def augment(self, examples: Sequence[Example], rng: np.random.Generator) -> list[Example]:
         """With reverse_complement, each example or its other strand, at even odds."""

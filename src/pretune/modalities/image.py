@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import AutoImageProcessor, PretrainedConfig, ViTImageProcessorPil
 
 from pretune import augment, data, image_config, image_reading, pixel_corpus
+from pretune.corruptions.base import Corruption
 from pretune.errors import ConfigError, ModelError
 from pretune.image_decoding import Squares
 from pretune.image_sampling import Sample, sample
@@ -260,6 +261,12 @@ class Image(Modality):
             images = augment.horizontal_flip(images, rng)
         changed = images.permute(0, 2, 3, 1).numpy()
         return [e | {"pixel_values": row} for e, row in zip(examples, changed, strict=True)]
+
+    def corruptions(self) -> Sequence[Corruption]:
+        """Noise, blur, light, compression; no pixel moves."""
+        from pretune.corruptions.image import CORRUPTIONS
+
+        return CORRUPTIONS
 
     def pad(self, examples: Sequence[Example]) -> Batch:
         """Stacks and normalises: ``pixel_values``, float32, shape (batch, channels, height, width)."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 __all__ = ["Protein"]
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from pretune.alphabets import PROTEIN, Alphabet
+from pretune.corruptions.base import Corruption
 from pretune.sequence_modality import SequenceModality
 
 
@@ -23,3 +25,9 @@ class Protein(SequenceModality):
 
     def __init__(self, *, max_length: int = 512) -> None:
         super().__init__(max_length)
+
+    def corruptions(self) -> Sequence[Corruption]:
+        """Substituted residues."""
+        from pretune.corruptions.sequence import PROTEIN_CORRUPTIONS
+
+        return PROTEIN_CORRUPTIONS

@@ -16,6 +16,7 @@ from transformers import PretrainedConfig
 
 from pretune import data, text_config, tokenizer_training
 from pretune.corpus import TokenCorpus, corpus_key, encoder_of, open_or_build
+from pretune.corruptions.base import Corruption
 from pretune.errors import ConfigError, DataError, ModelError
 from pretune.modalities.base import Example
 from pretune.progress import say
@@ -198,6 +199,12 @@ class Text(TokenModality):
         elif pair and "token_type_ids" in self.hf.model_input_names:
             example["token_type_ids"] = encoding.type_ids
         return example
+
+    def corruptions(self) -> Sequence[Corruption]:
+        """Slips of the fingers, case, lost words."""
+        from pretune.corruptions.text import CORRUPTIONS
+
+        return CORRUPTIONS
 
     def config(self, size: str, family: str) -> PretrainedConfig:
         """The config of a size preset (tiny, mini, small, medium, base) of a family (bert, modernbert).

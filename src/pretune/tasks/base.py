@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from pretune.encoder import Source, TransferReport
 from pretune.errors import ConfigError
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.objectives.base import Objective
+
+if TYPE_CHECKING:
+    from pretune.conformity import Conformity
 
 Prediction: TypeAlias = dict[str, Any]
 """One JSON-able prediction: for classification ``{"label", "probabilities"}``, for tagging ``{"spans"}``..."""
@@ -171,6 +174,17 @@ class Task(Objective):
         A task whose records are costly to score does that once here, and only sums or sorts for each draw.
         """
         return lambda drawn: self.metrics([predictions[i] for i in drawn], [labels[i] for i in drawn])
+
+    def conformity(self) -> Conformity:
+        """How surprising a label is to a prediction, for `calibrate` and for sets of stated coverage.
+
+        Raises:
+            ConfigError: A prediction is not one answer with a probability, or one number.
+        """
+        raise ConfigError(
+            f"Predictions of {self.name} cannot be calibrated: that takes one answer a record, as classification and "
+            "regression give, and these are many (words, boxes, pixels, pairs) that depend on each other."
+        )
 
     def writer(self, folder: Path) -> AbstractContextManager[Callable[[Mapping[str, Any], Prediction], None]]:
         """Opens what writes a record and its prediction as files: drawn boxes, masks.

@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from pretune import features
+from pretune.conformity import Conformity, OfClass, OfLabels
 from pretune.errors import ConfigError, DataError, did_you_mean
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.targets import class_target
@@ -234,6 +235,10 @@ class Classification(Task):
         guess, truth = binary.fit_transform([p["labels"] for p in predictions]), binary.transform(labels)
         scores = {f"{a}_f1": _f1(truth, guess, a) for a in ("micro", "macro")}
         return {"accuracy": accuracy_score(truth, guess), **scores}
+
+    def conformity(self) -> Conformity:
+        """Least-ambiguous sets of one label, or what is sure and what possible of several."""
+        return OfLabels() if self.multi_label else OfClass()
 
     def targets(self, prediction: Prediction, of: Any = None) -> list[Target]:
         """The predicted class, or the one that `of` names."""

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from pretune import features
+from pretune.conformity import Conformity, OfValue
 from pretune.errors import DataError, ModelError
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.targets import value_target
@@ -140,6 +141,10 @@ class Regression(Task):
             "rmse": math.sqrt(mean_squared_error(truth, guess)),
             "r2": float(r2_score(truth, guess)) if len(truth) > 1 else 0.0,
         }
+
+    def conformity(self) -> Conformity:
+        """Intervals of one width."""
+        return OfValue()
 
     def targets(self, prediction: Prediction, of: Any = None) -> list[Target]:
         """The value."""

@@ -1,0 +1,255 @@
+"""calibrate, predict --abstain, evaluate --abstain --shift, suspects: Python and shell, with wrong inputs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+import planted
+import pretune
+from pretune.cli import main
+from pretune.errors import ConfigError, DataError, RunError
+from pretune.intervals import Interval
+from pretune.label_errors import doubtful
+from pretune.resampling import paired_interval
+from pretune.tasks.classification import Classification
+from pretune.tasks.regression import Regression
+from pretune.tasks.tagging import Tagging
+
+
+def noisy(num: int, seed: int) -> list[dict[str, str]]:
+    """Reviews, a fifth of them with the other label."""
+    rng = random.Random(seed)
+    rows = planted.reviews(num, seed)
+    return [r | {"label": rng.choice(["good", "bad"]) if rng.random() < 0.4 else r["label"]} for r in rows]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("certainty")
+    planted.written(planted.trained(Classification(), noisy(400, 0), "label", 60), folder / "ft")
+    planted.written(planted.trained(Tagging(), planted.sentences(40), "tags", 0), folder / "tagger")
+    values = [r | {"label": float(r["label"] == "good")} for r in planted.reviews(64)]
+    planted.written(planted.trained(Regression(), values, "label", 20), folder / "numbers")
+    for name, rows in (("train", noisy(400, 0)), ("held", noisy(300, 8)), ("test", noisy(200, 9))):
+        pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
+    pd.DataFrame([r | {"label": float(r["label"] == "good")} for r in planted.reviews(99, 4)]).to_csv(
+        folder / "values.csv", index=False
+    )
+    pretune.calibrate(str(folder / "ft"), str(folder / "held.csv"))
+    pretune.calibrate(str(folder / "numbers"), str(folder / "values.csv"))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def inside(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+
+
+def run(words: str, capsys: pytest.CaptureFixture[str], status: int = 0) -> tuple[str, str]:
+    capsys.readouterr()
+    found = main(shlex.split(words))
+    out, err = capsys.readouterr()
+    assert found == status, err
+    return out, err
+
+
+def test_the_file_says_what_it_rests_on(place):
+    facts = json.loads((place / "ft" / "calibration.json").read_text())
+    assert facts["num_records"] == len(facts["scores"]) == 300
+    assert facts["scores"] == sorted(facts["scores"])
+    assert facts["folds"] == 5
+    assert 0 <= facts["ece"]["after"] <= 1
+    assert facts["temperature"] > 0
+    numbers = json.loads((place / "numbers" / "calibration.json").read_text())
+    assert numbers["temperature"] is None
+
+
+def test_predictions_abstain(capsys):
+    plain = [json.loads(line) for line in run("predict ft test.csv", capsys)[0].splitlines()]
+    out, err = run("predict ft test.csv --abstain 0.9", capsys)
+    sets = [json.loads(line) for line in out.splitlines()]
+    silent = [s for s in sets if s["abstained"]]
+    assert 0 < len(silent) <= len(sets) == len(plain)
+    assert f"{len(silent)} of 200 records have no single answer at level 0.9" in err
+    for before, after in zip(plain, sets, strict=True):
+        assert after["label"] == (None if after["abstained"] else before["label"])
+        assert (len(after["set"]) == 1) != after["abstained"]
+    held = pretune.evaluate("ft", "test.csv", abstain=0.9).abstention
+    assert held.abstained.value == pytest.approx(len(silent) / 200)
+    # of this one calibration the coverage is a draw from a Beta distribution around 0.9; other tests hold its mean
+    assert held.coverage.value > 0.8
+
+
+def test_calibrated_probabilities_are_another_option(capsys):
+    temperature = json.loads(Path("ft/calibration.json").read_text())["temperature"]
+    predictor = pretune.load("ft", precision="fp32")
+    plain, warm = predictor.predict("test.csv"), predictor.predict("test.csv", calibrated=True)
+    for a, b in zip(plain, warm, strict=True):
+        assert a["label"] == b["label"]
+        odds = [np.log(p["probabilities"]["good"] / p["probabilities"]["bad"]) for p in (a, b)]
+        assert odds[0] == pytest.approx(odds[1] * temperature, rel=1e-3, abs=1e-4)
+
+
+def test_numbers_get_intervals_and_too_few_records_give_none(capsys):
+    row = pretune.load("numbers").predict(["the superb film"], abstain=0.9)[0]
+    assert row["low"] < row["value"] < row["high"]
+    out, err = run("predict numbers values.csv --abstain 0.995", capsys)
+    assert "99 calibration records cannot give 0.995 coverage (that takes 199)" in err
+    assert json.loads(out.splitlines()[0])["low"] is None
+    # 99 records are just enough for 0.99
+    assert json.loads(run("predict numbers values.csv --abstain 0.99", capsys)[0].splitlines()[0])["low"] is not None
+
+
+def test_evaluate_writes_what_it_prints(tmp_path, capsys):
+    out, _ = run(f"evaluate ft test.csv --abstain 0.9 --shift --out {tmp_path}/ev", capsys)
+    assert "accuracy of what is answered" in out
+    assert "neighbouring keys" in out
+    assert "with the run's temperature" in " ".join(out.split())
+    names = {f.name for f in (tmp_path / "ev").iterdir()}
+    assert names == {"evaluation.json", "confusion.png", "calibration.png", "abstention.png", "shift.png"}
+    facts = json.loads((tmp_path / "ev" / "evaluation.json").read_text())
+    rows = facts["shift"]["rows"]
+    assert {r["severity"] for r in rows} == {1, 2, 3}
+    # the deciding word is hit more often, the more letters are: this model reads that word alone
+    lost = [r["value"] for r in rows if r["corruption"] == "neighbouring keys"]
+    assert lost[0] > lost[2]
+    strong = next(r for r in rows if r["corruption"] == "words lost" and r["severity"] == 3)
+    assert strong["loss"]["low"] <= facts["shift"]["clean"] - strong["value"] <= strong["loss"]["high"]
+    assert facts["abstention"]["risk"][-1]["kept"] == 1.0
+
+
+def test_paired_interval_is_0_for_the_same_predictions_and_narrower_than_two_others():
+    task = pretune.load("ft").task
+    labels = [r["label"] for r in noisy(150, 3)]
+    first = [{"label": x} for x in labels]
+    second = [{"label": "good" if i % 10 == 0 else x} for i, x in enumerate(labels)]
+    options = {"level": 0.95, "resamples": 400, "seed": 0}
+    same = paired_interval(task, second, second, labels, "accuracy", **options)
+    assert (same.low, same.value, same.high) == (0, 0, 0)
+    found: Interval = paired_interval(task, first, second, labels, "accuracy", **options)
+    wrong = sum(a["label"] != y for a, y in zip(second, labels, strict=True)) / 150
+    assert found.value == pytest.approx(wrong)
+    assert 0 <= found.low < wrong < found.high
+    plain = paired_interval(task, first, second, labels, "macro_f1", **options)
+    assert plain.low < plain.value < plain.high
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+def test_records_of_the_training_are_left_out_or_refused(place, tmp_path, capsys):
+    own = planted.written(planted.trained(Classification(), noisy(40, 0), "label", 0), tmp_path / "own")
+    recipe = yaml.safe_load((own / "recipe.yaml").read_text()) | {"data": "train.csv"}
+    (own / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    content = pretune.calibrating.data_io.fingerprint("train.csv")
+    (own / "lineage.json").write_text(json.dumps({"data": {"train": content}, "roles": ["text"]}))
+    assert "records that the run was trained on" in run(f"calibrate {own} train.csv", capsys, 2)[1]
+    assert not (own / "calibration.json").exists()
+    both = [*noisy(400, 0)[:50], *noisy(300, 8)]
+    pd.DataFrame(both).to_csv(tmp_path / "both.csv", index=False)
+    err = run(f"calibrate {own} {tmp_path}/both.csv", capsys)[1]
+    assert "50 of 350 records are also in the training data and were left out" in err
+    pd.DataFrame(noisy(400, 0)[:50]).to_csv(tmp_path / "seen.csv", index=False)
+    err = run(f"calibrate {own} {tmp_path}/seen.csv --overwrite", capsys, 2)[1]
+    assert "All 50 records are among those that the run was trained on" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("calibrate ft held.csv", "is calibrated already; give --overwrite"),
+        ("calibrate tagger held.csv", "Predictions of tagging cannot be calibrated"),
+        ("calibrate nowhere held.csv", "does not exist"),
+        ("predict tagger test.csv --abstain 0.9", "Predictions of tagging cannot be calibrated"),
+        ("predict numbers values.csv --calibrated", "calibrated has no effect on regression"),
+        ("predict ft test.csv --abstain 95", "abstain must be a number, above 0 and below 1; found 95"),
+        ("predict ft test.csv --abstain 0.9 --precision bf16", "precision bf16 has no effect with abstain"),
+        ("evaluate ft held.csv --abstain 0.9", "was calibrated on these records"),
+        ("suspects train.csv --task tagging", "only those of classification"),
+        ("suspects train.csv --folds 1", "folds must be a whole number, at least 2"),
+        ("suspects train.csv --out list.txt", "--out ends with .csv"),
+        ("suspects train.csv --out held.csv", "exists; give another --out"),
+        ("suspects train.csv --overwrite", "--overwrite is for --out"),
+        ("suspects train.csv --task.multi_label true", "there is no baseline; give a model with --from"),
+    ],
+)
+def test_wrong_inputs_get_one_sentence(words, sentence, capsys):
+    out, err = run(words, capsys, 2)
+    assert sentence in err
+    assert out == ""
+
+
+def test_a_run_that_is_not_calibrated_says_how(tmp_path):
+    bare = planted.written(planted.trained_nothing(), tmp_path / "bare")
+    with pytest.raises(RunError, match=r"pretune calibrate .*bare LABELLED"):
+        pretune.load(bare).predict(["x"], abstain=0.9)
+    (bare / "calibration.json").write_text("{}")
+    with pytest.raises(RunError, match="is damaged"):
+        pretune.load(bare).predict(["x"], calibrated=True)
+
+
+# -- suspects ----------------------------------------------------------------------------------------------------------
+
+
+def test_confident_joint_by_hand():
+    # Thresholds (mean probability of a class over its own records): a 0.7, b 0.7. Of those given as a, only record 2
+    # is confidently b (0.9 >= 0.7); of those given as b, none is confidently a (0.6 < 0.7).
+    p = np.array([[0.9, 0.1], [0.95, 0.05], [0.1, 0.9], [0.85, 0.15], [0.1, 0.9], [0.2, 0.8], [0.6, 0.4]])
+    from cleanlab.count import compute_confident_joint
+
+    labels = np.array([0, 0, 0, 0, 1, 1, 1])
+    assert p[:4, 0].mean() == pytest.approx(0.7)
+    assert p[4:, 1].mean() == pytest.approx(0.7)
+    assert compute_confident_joint(labels, p, calibrate=False).tolist() == [[3, 1], [0, 2]]
+    assert doubtful(["a"] * 4 + ["b"] * 3, ["a", "b"], p) == [2]
+
+
+def test_planted_errors_are_found(tmp_path, capsys):
+    rows = planted.reviews(300, 5)
+    wrong = set(random.Random(1).sample(range(300), 30))
+    flipped = {"good": "bad", "bad": "good"}
+    given = [r | {"label": flipped[r["label"]] if i in wrong else r["label"]} for i, r in enumerate(rows)]
+    pd.DataFrame(given).to_csv(tmp_path / "labels.csv", index=False)
+    out, _ = run(f"suspects {tmp_path}/labels.csv --out {tmp_path}/s.csv --folds 3", capsys)
+    with (tmp_path / "s.csv").open() as file:
+        found = list(csv.DictReader(file))
+    hit = [int(s["row"]) - 2 in wrong for s in found]
+    assert sum(hit) >= 24
+    assert sum(hit) >= 0.8 * len(hit)
+    assert all(hit[:10])
+    assert all(s["suggested"] == flipped[s["given"]] for s in found)
+    assert f"{len(found)} of 300 labels are doubted" in " ".join(out.split())
+    sure = [float(s["given_probability"]) for s in found]
+    assert sure == sorted(sure)
+
+
+def test_a_probe_finds_them_too(tmp_path):
+    clean = planted.written(planted.trained(Classification(), planted.reviews(400), "label", 150), tmp_path / "clean")
+    rows = planted.reviews(120, 6)
+    rows[3]["label"], rows[50]["label"] = ({"good": "bad", "bad": "good"}[rows[i]["label"]] for i in (3, 50))
+    found = pretune.suspects(rows, from_=str(clean), folds=2)
+    assert {4, 51} == {s.row for s in found.rows[:2]}  # rows are counted from 1
+    assert found.accuracy > 0.9
+
+
+def test_several_labels_with_a_probe(place):
+    rows = [r | {"label": [r["label"], "short"] if len(r["text"]) < 40 else [r["label"]]} for r in planted.reviews(80)]
+    found = pretune.suspects(rows, task={"name": "classification", "multi_label": True}, from_="ft", folds=2)
+    assert found.num_records == 80
+    assert all(0 <= s.confidence <= 1 for s in found.rows)
+
+
+def test_too_few_records_for_the_folds():
+    with pytest.raises(DataError, match="5 folds need 10 labelled records or more, found 4"):
+        pretune.suspects(planted.reviews(4))
+    with pytest.raises(ConfigError, match="folds"):
+        pretune.suspects(planted.reviews(4), folds=1)
