@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from datasets import Dataset
-from numpy.typing import NDArray
 
 from pretune import data as data_io
 from pretune import encoder, evaluation, machine, registry
@@ -189,6 +187,7 @@ def _once(
         prepare(source, parts[0], from_, run.path / "modality" if going_on else None)
         seen, kept, final = (_process(part, method, source) for part in parts)
         _say_truncated(method, source, sum(map(len, parts)))
+        cut = _folds(seen.records, method, source, strategies, seed)
         ready = ready_to_train(method, source, strategies, _weights(from_, scratch, source, size, family), lr, seed)
         # only now is anything written: what is wrong with the data or the model was found before
         state = run.open(recipe, data=contents, overwrite=overwrite)
@@ -197,7 +196,7 @@ def _once(
     say(f"{len(seen.labels)} labelled records, {len(kept.labels)} for validation; {ready.report}; lr {ready.lr:.3g}")
     fitted = train(
         ready, seen.examples, kept.examples, kept.labels, run=run, state=state, budget=budget, min_steps=min_steps,
-        batch_size=batch_size, seed=seed, labels=seen.labels, folds=_folds(seen.records, method, source, seed), **loop,
+        batch_size=batch_size, seed=seed, labels=seen.labels, folds=cut, **loop,
     )  # fmt: skip
     metrics: dict[str, Any] = dict(fitted.best)
     if test is not None:
@@ -271,12 +270,13 @@ def _kept_apart(records: Dataset, task: Task) -> dict[str, str | None]:
     }
 
 
-def _folds(records: Dataset, task: Task, source: Modality, seed: int) -> Folds:
-    def cut(num: int) -> Sequence[NDArray[np.int64]]:
-        grouped = _grouped(records, source)
-        return folds(grouped, num=num, seed=seed, **_kept_apart(grouped, task))
-
-    return cut
+def _folds(records: Dataset, task: Task, source: Modality, strategies: Sequence[Strategy], seed: int) -> Folds:
+    """Folds of the training records, where a strategy wants some."""
+    num = max(s.num_folds for s in strategies)
+    if not num:
+        return []
+    grouped = _grouped(records, source)
+    return folds(grouped, num=num, seed=seed, **_kept_apart(grouped, task))
 
 
 def _say_shared(train: Dataset, test: Dataset) -> None:

@@ -70,8 +70,8 @@ class Trial:
         return [{"name": part, **_own(self.params, part)} for part in self.strategy.split("+")]
 
     def to_dict(self) -> dict[str, Any]:
-        """For lineage.json."""
-        return asdict(self) | {"score": self.score if self.scores else None}
+        """For lineage.json, counted from 1 as people see it."""
+        return {**asdict(self), "number": self.number + 1, "score": self.score if self.scores else None}
 
 
 def _own(params: Mapping[str, Any], part: str) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def outcome(trials: Sequence[Trial], metric: str) -> tuple[Trial, dict[str, Any]
     say(_verdict(winner, gain, len(trials), metric))
     facts = {
         "metric": metric,
-        "winner": winner.number,
+        "winner": winner.number + 1,
         "strategy": winner.specs(),
         "lr": winner.lr,
         "score": winner.score,
@@ -254,7 +254,7 @@ def _verdict(winner: Trial, gain: Interval | None, num: int, metric: str) -> str
         f"chosen: {_described(winner)}, lr {winner.lr:.3g}: {metric} {winner.score:.4f} over {len(winner.scores)} folds"
     )
     if winner.number == 0:
-        return f"{text}; none of the {num - 1} other trials was better than this default"
+        return f"{text}; no other of {num} trials was better than this default"
     if gain is None:
         return f"{text}; the default could not be trained"
     ahead = f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}] against the default"
@@ -264,11 +264,12 @@ def _verdict(winner: Trial, gain: Interval | None, num: int, metric: str) -> str
 
 
 def _described(trial: Trial) -> str:
-    """``l2sp (alpha 0.03)``."""
-    options = [
-        f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}"
-        for spec in trial.specs() for k, v in spec.items() if k != "name"
-    ]  # fmt: skip
+    """``l2sp (alpha 0.03)``; options at their defaults are left out."""
+    options = []
+    for spec in trial.specs():
+        cls = registry.find("strategy", spec["name"])
+        moved = {k: v for k, v in spec.items() if k != "name" and v != cls.default(k)}
+        options += [f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in moved.items()]
     return f"{trial.strategy} ({', '.join(options)})" if options else trial.strategy
 
 
@@ -287,7 +288,8 @@ def _table(trials: Sequence[Trial], winner: Trial, metric: str) -> Table:
     """The finished trials, best first, then the others."""
     shown = Table(caption=f"{metric} over the same folds; against the first trial: paired, 95% interval")
     for name in ("trial", "strategy", "lr", metric, "against default", "seconds"):
-        shown.add_column(name, justify="left" if name == "strategy" else "right")
+        wide = name == "strategy"
+        shown.add_column(name, justify="left" if wide else "right", no_wrap=not wide)
     for t in sorted(trials, key=lambda t: (t.state != "finished", -t.score if t.state == "finished" else 0, t.number)):
         gain = _gain(t, trials[0])
         ahead = f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]" if gain else ""

@@ -27,8 +27,8 @@ MIN_STEPS = 200
 """Least steps of a budget in epochs, where nothing else is said (Mosbach et al. 2021)."""
 
 
-Folds: TypeAlias = Callable[[int], Sequence[NDArray[np.int64]]]
-"""From a number of folds to the rows of the training data that each holds out."""
+Folds: TypeAlias = Sequence[NDArray[np.int64]]
+"""The rows of the training data that each fold of a cross-validation holds out."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def train(
     batch_size: int,
     seed: int,
     labels: Sequence[Any] = (),
-    folds: Folds | None = None,
+    folds: Folds = (),
     **loop: Any,
 ) -> FitResult:
     """Trains in place: the best weights by validation, or the last without any, are left in ``ready.method.model``.
@@ -128,11 +128,14 @@ def train(
         batch_size: Examples in an optimiser step.
         seed: Of data order and dropout.
         labels: Raw labels of `examples`, for strategies that cross-validate.
-        folds: Cuts `examples`, for strategies that cross-validate.
+        folds: Of `examples`, as many as a strategy's `num_folds` says.
         loop: More of `fit`.
     """
     options = {"budget": budget, "min_steps": min_steps, "batch_size": batch_size, "seed": seed, **loop}
     tuning = Tuning(ready, examples, labels, held, held_labels, run, state, folds, options)
+    for s in ready.strategies:
+        if s.num_folds != len(folds):
+            raise ConfigError(f'Strategy "{s.name}" cross-validates the training data, which finetune alone makes possible.')
     conductor = next((s for s in ready.strategies if s.repeats), None)
     fitted = tuning.fit() if conductor is None else conductor.conduct(tuning)
     selected = {s.name: s.select(ready.method.model, tuning.score) for s in ready.strategies if s.selects}
@@ -154,7 +157,7 @@ class Tuning:
         held_labels: Their raw labels.
         run: The run directory; what belongs to one of several trainings lies below its ``checkpoints``.
         state: Of an interrupted training in `run` itself.
-        folds: Cuts `examples` for a cross-validation.
+        folds: Of `examples`, for a cross-validation.
         options: What `train` takes besides.
     """
 
@@ -165,7 +168,7 @@ class Tuning:
     held_labels: Sequence[Any]
     run: RunDirectory
     state: State | None
-    folds: Folds | None
+    folds: Folds
     options: Mapping[str, Any]
 
     def fit(self) -> FitResult:

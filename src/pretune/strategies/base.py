@@ -57,6 +57,11 @@ class Strategy(Method):
         return False
 
     @property
+    def num_folds(self) -> int:
+        """Into how many folds it wants the training data cut, to cross-validate; 0: not at all."""
+        return 0
+
+    @property
     def leaves_plain(self) -> bool:
         """True when `finish` leaves a model whose tensors are those of the checkpoint, by name."""
         return True

@@ -71,6 +71,11 @@ class Choose(Strategy):
         self.among = among
         self.lr_range = lr_range
 
+    @property
+    def num_folds(self) -> int:
+        """As asked for."""
+        return self.folds
+
     def check(self, others: Sequence[Strategy], *, validation: bool) -> None:
         """Refuses what it cannot choose from.
 
@@ -93,9 +98,7 @@ class Choose(Strategy):
 
     def conduct(self, tuning: Tuning) -> FitResult:
         """Searches, or goes on with it, and trains the winner on all labels."""
-        if tuning.folds is None:
-            raise ConfigError("choose cross-validates the training labels, which is possible in finetune alone.")
-        folds = [rows.tolist() for rows in tuning.folds(self.folds)]
+        folds = [rows.tolist() for rows in tuning.folds]
         folder = tuning.run.path / "checkpoints" / self.name
         found = Trials(folder, self._names(), self.lr_range, tuning.options["seed"])
         self._search(found, folds, tuning)
