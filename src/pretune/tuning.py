@@ -131,18 +131,62 @@ def train(
         folds: Of `examples`, as many as a strategy's `num_folds` says.
         loop: More of `fit`.
     """
-    options = {"budget": budget, "min_steps": min_steps, "batch_size": batch_size, "seed": seed, **loop}
-    tuning = Tuning(ready, examples, labels, held, held_labels, run, state, folds, options)
     for s in ready.strategies:
         if s.num_folds != len(folds):
-            raise ConfigError(f'Strategy "{s.name}" cross-validates the training data, which finetune alone makes possible.')
+            raise ConfigError(
+                f'Strategy "{s.name}" cross-validates the training data, which finetune alone makes possible.'
+            )
+    options = {"budget": budget, "min_steps": min_steps, "batch_size": batch_size, "seed": seed}
+    tuning = Tuning(ready, examples, labels, held, held_labels, run, state, folds, options | loop)
     conductor = next((s for s in ready.strategies if s.repeats), None)
-    fitted = tuning.fit() if conductor is None else conductor.conduct(tuning)
+    if conductor is not None:
+        fitted = conductor.conduct(tuning)
+    else:
+        # written out, since the command line finds the options of `fit` by following **loop
+        fitted = _fit(ready, examples, held, held_labels, run, state, budget, min_steps, batch_size, seed, **loop)
     selected = {s.name: s.select(ready.method.model, tuning.score) for s in ready.strategies if s.selects}
     if not selected:
         return fitted
-    best = tuning.metrics() if len(held) else fitted.best
+    best = tuning.metrics() if held else fitted.best
     return replace(fitted, best=best, selection=fitted.selection | selected)
+
+
+def _fit(
+    ready: Ready,
+    examples: Sequence[Example],
+    held: Sequence[Example],
+    held_labels: Sequence[Any],
+    run: RunDirectory,
+    state: State | None,
+    budget: str,
+    min_steps: int | None,
+    batch_size: int,
+    seed: int,
+    **loop: Any,
+) -> FitResult:
+    """Trains the model that is ready, once, with what is frozen computed once."""
+    method = ready.method
+    with cached(method, ready.strategies, examples, held) as (seen, kept):
+        fitted = fit(
+            method,
+            seen,
+            run=run,
+            budget=budget,
+            min_steps=MIN_STEPS if min_steps is None else min_steps,
+            batch_size=batch_size,
+            lr=ready.lr,
+            seed=seed,
+            state=state,
+            strategies=ready.strategies,
+            floor=None,
+            lengths=[method.modality.length(e) for e in examples],
+            validate=(lambda: _metrics(method, kept, held_labels)) if held else None,
+            primary=method.primary if held else None,
+            **loop,
+        )
+    for s in ready.strategies:
+        method.model = s.finish(method.model)
+    return fitted
 
 
 @dataclass(frozen=True)
@@ -170,29 +214,6 @@ class Tuning:
     state: State | None
     folds: Folds
     options: Mapping[str, Any]
-
-    def fit(self) -> FitResult:
-        """Trains the model that is ready, once."""
-        method, options = self.ready.method, dict(self.options)
-        least = options.pop("min_steps")
-        with cached(method, self.ready.strategies, self.examples, self.held) as (seen, kept):
-            fitted = fit(
-                method,
-                seen,
-                run=self.run,
-                min_steps=MIN_STEPS if least is None else least,
-                lr=self.ready.lr,
-                state=self.state,
-                strategies=self.ready.strategies,
-                floor=None,
-                lengths=[method.modality.length(e) for e in self.examples],
-                validate=(lambda: _metrics(method, kept, self.held_labels)) if len(kept) else None,
-                primary=method.primary if len(kept) else None,
-                **options,
-            )
-        for s in self.ready.strategies:
-            method.model = s.finish(method.model)
-        return fitted
 
     def once(
         self,
