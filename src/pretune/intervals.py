@@ -1,4 +1,4 @@
-"""Intervals: Student t over seeds, percentile bootstrap over records, paired bootstrap for two systems."""
+"""Intervals: Student t over seeds and folds, percentile bootstrap over records, paired bootstrap for two systems."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ __all__ = [
     "Interval",
     "bootstrap",
     "exact_share",
+    "fold_difference",
     "mean_interval",
     "paired_difference",
     "percentile_interval",
@@ -43,7 +44,7 @@ class Interval:
     level: float = LEVEL
     method: str = "bootstrap"
     n: int = 0
-    """Number of seeds (`mean_interval`) or of resamples (bootstraps) behind it."""
+    """Number of seeds (`mean_interval`), folds (`fold_difference`) or resamples (bootstraps) behind it."""
 
     def __str__(self) -> str:
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
@@ -81,6 +82,32 @@ def exact_share(count: int, total: int, level: float = LEVEL) -> Interval:
         return Interval(float("nan"), 0.0, 1.0, _checked(level), "exact_binomial", 0)
     found = stats.binomtest(count, total).proportion_ci(_checked(level), method="exact")
     return Interval(count / total, float(found.low), float(found.high), level, "exact_binomial", total)
+
+
+def fold_difference(a: ArrayLike, b: ArrayLike, level: float = LEVEL) -> Interval:
+    """Mean of ``a - b`` over the folds of one cross-validation, with the corrected t interval.
+
+    Folds share training records, so that their scores vary together and Student's t would be too narrow: the variance
+    of the mean is taken as ``(1/k + 1/(k - 1)) * s^2`` for k folds (Nadeau & Bengio 2003, "Inference for the
+    Generalization Error").
+
+    Args:
+        a: One score a fold of the first system, shape (folds,), at least two.
+        b: The same of the second system, on the same folds.
+        level: Coverage, approximately.
+
+    Raises:
+        DataError: Different lengths, fewer than two folds, or a score that is not finite.
+    """
+    x, y = _finite(a, "fold_difference"), _finite(b, "fold_difference")
+    if x.shape != y.shape or len(x) < 2:
+        raise DataError(
+            f"A difference over folds needs the same two or more on both sides, found {len(x)} and {len(y)}."
+        )
+    k, gaps = len(x), x - y
+    mean, spread = float(gaps.mean()), float(gaps.std(ddof=1) * np.sqrt(1 / k + 1 / (k - 1)))
+    half = float(stats.t.ppf((1 + _checked(level)) / 2, k - 1)) * spread
+    return Interval(mean, mean - half, mean + half, level, "corrected_student_t", k)
 
 
 def bootstrap(

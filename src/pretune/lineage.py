@@ -47,6 +47,7 @@ def lineage(
         "tokens": round(fitted.tokens),
         "seconds": round(fitted.seconds, 1),
         "metrics": fitted.best,
+        **({"selection": fitted.selection} if fitted.selection else {}),
         "versions": {p: importlib.metadata.version(p) for p in _PACKAGES} | {"python": sys.version.split()[0]},
         "machine": f"{platform.system()} {platform.machine()}",
         "git": _git(),

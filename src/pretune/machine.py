@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "agreed",
     "describe",
     "device",
     "fast_attention",
@@ -20,12 +21,15 @@ import os
 import platform
 from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 
 from pretune.errors import ConfigError
+
+Value = TypeVar("Value")
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -47,6 +51,13 @@ def keep_freed_memory() -> bool:
 def is_main() -> bool:
     """Whether this is the process that writes files and speaks: the only one, or the first of `torchrun`'s."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def agreed(value: Value) -> Value:
+    """The main process's value, in all processes: what depends on time must not differ between them."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return value
+    return cast(Value, broadcast_object_list([value])[0])
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Console", "StopRequest", "interruptible", "quiet", "say"]
+__all__ = ["Console", "StopRequest", "hushed", "interruptible", "say", "show"]
 
 import contextlib
 import resource
@@ -27,20 +27,29 @@ from pretune.representation import collapsed
 _out = rich.console.Console(stderr=True, highlight=False)
 
 
-def say(text: str) -> None:
-    """One line for the person, on standard error, from the main process only."""
-    if machine.is_main():
-        _out.print(text, markup=False, soft_wrap=True)
+_hushes: list[None] = []
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Inside, nothing is said: of many small trainings only their results are of interest."""
-    before, _out.quiet = _out.quiet, True
+def hushed() -> Iterator[None]:
+    """Inside, nothing is said and bars leave no trace: for one of many trainings."""
+    _hushes.append(None)
     try:
         yield
     finally:
-        _out.quiet = before
+        _hushes.pop()
+
+
+def say(text: str) -> None:
+    """One line for the person, on standard error, from the main process only."""
+    if machine.is_main() and not _hushes:
+        _out.print(text, markup=False, soft_wrap=True)
+
+
+def show(table: rich.console.RenderableType) -> None:
+    """A table for the person, as `say` does."""
+    if machine.is_main() and not _hushes:
+        _out.print(table)
 
 
 @dataclass
@@ -91,7 +100,7 @@ class Console:
             TimeRemainingColumn(),
         )
         shown = accelerator.is_main_process and _out.is_terminal
-        self.bar = Progress(*columns, console=_out, disable=not shown)
+        self.bar = Progress(*columns, console=_out, disable=not shown, transient=bool(_hushes))
         self.task = self.bar.add_task("", total=1, health="")
         self.smooth: dict[str, float] = {}
         self.rate = 0.0

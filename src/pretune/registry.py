@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["SLOTS", "build", "build_all", "classes", "find", "names", "spec", "summary"]
+__all__ = ["SLOTS", "alternatives", "build", "build_all", "classes", "find", "names", "spec", "summary"]
 
 import ast
 import importlib
 import importlib.metadata
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -127,6 +128,23 @@ def build_all(slot: str, spec: Any) -> list[Any]:
                 f'{"+".join(parts)} has no option "{option}"; there are: {", ".join(every) or "none"}.{hint}'
             )
     return [build(slot, {"name": p} | {o: fields[o] for o in known[p] if o in fields}) for p in parts]
+
+
+def alternatives(slot: str, words: str | Sequence[str]) -> list[str]:
+    """Several names to choose from: a list, or ``"full,l2sp+layer_decay"``.
+
+    Raises:
+        ConfigError: None at all, an unknown name, or one that stands there twice.
+    """
+    found = [w.strip() for w in words.split(",")] if isinstance(words, str) else list(words)
+    for k, word in enumerate(found):
+        for part in word.split("+"):
+            find(slot, part.strip())
+        if word in found[:k]:
+            raise ConfigError(f'{slot} "{word}" stands twice in {", ".join(found)}; name each once.')
+    if not found:
+        raise ConfigError(f"There is no {slot} to choose from in an empty list; name some: {', '.join(names(slot))}.")
+    return found
 
 
 def spec(method: Any) -> Any:

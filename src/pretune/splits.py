@@ -1,8 +1,8 @@
-"""Holding out validation records, stratified by label or by whole groups, the same for the same seed."""
+"""Holding out records, once or in folds, stratified by label or by whole groups, the same for the same seed."""
 
 from __future__ import annotations
 
-__all__ = ["split"]
+__all__ = ["folds", "split"]
 
 import json
 import warnings
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold
+from sklearn.model_selection import GroupKFold, GroupShuffleSplit, KFold, StratifiedGroupKFold, StratifiedKFold
 
 from pretune.errors import ConfigError, DataError
 
@@ -48,6 +48,44 @@ def split(
         held = _stratified(np.zeros(len(records), np.int64) if classes is None else classes, rate, seed)
     kept = np.setdiff1d(np.arange(len(records)), held)
     return records.select(kept), records.select(np.sort(held))
+
+
+def folds(
+    records: Dataset, *, num: int, seed: int, label: str | None = None, group: str | None = None
+) -> list[NDArray[np.int64]]:
+    """The row numbers that each fold of a cross-validation holds out; every row is held out once.
+
+    Args:
+        records: At least `num` rows.
+        num: Number of folds.
+        seed: The same seed and records give the same folds.
+        label: Column to stratify by, as in `split`.
+        group: Column whose equal values stay in the same fold.
+
+    Raises:
+        DataError: Fewer rows, or groups, than folds.
+    """
+    groups = np.arange(len(records)) if group is None else _codes(records[group])
+    num_groups = len(set(groups.tolist()))
+    if num_groups < num:
+        what = "records" if group is None else "groups"
+        raise DataError(
+            f"{num} folds need at least {num} {what}, found {num_groups}; use fewer folds or give more data."
+        )
+    classes = None if label is None else _classes(records[label])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # "the least populated class has fewer members than folds"
+        parts = list(_folder(num, seed, classes, group).split(groups, classes, groups))
+    return [np.asarray(held, np.int64) for _, held in parts if len(held)]
+
+
+def _folder(num: int, seed: int, classes: NDArray[np.int64] | None, group: str | None) -> Any:
+    """What fits of scikit-learn; its stratified folds refuse classes that are all rarer than folds."""
+    if group is not None:
+        kind = GroupKFold if classes is None else StratifiedGroupKFold
+    else:
+        kind = KFold if classes is None or np.bincount(classes).max() < num else StratifiedKFold
+    return kind(num, shuffle=True, random_state=seed)
 
 
 def _codes(values: Sequence[Any]) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ from pretune.encoder import read_config
 from pretune.errors import ConfigError
 from pretune.method import Method
 from pretune.strategies.base import Strategy
+from pretune.tuning import check_strategies
 
 SCRATCH, OWN, BASELINE = "scratch", "own", "baseline"
 
@@ -97,10 +98,11 @@ def _default(name: str, option: str) -> Any:
 
 
 def _check(strategies: Sequence[Strategy], word: str) -> None:
+    check_strategies([s for s in strategies if not s.needs_validation], validation=False)
     for strategy in strategies:
-        if strategy.needs_validation:
+        if strategy.needs_validation or strategy.num_folds:
             raise ConfigError(
-                f"A study trains on every label of an arm, and {strategy.name} needs validation data; "
+                f"A study trains on every label of an arm, and {strategy.name} decides by held-out ones; "
                 f"leave {word} out of --strategies."
             )
 

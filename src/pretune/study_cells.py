@@ -22,7 +22,7 @@ from pretune.features import FrozenFeatures
 from pretune.label_draws import drawn
 from pretune.modalities.base import Example, Modality
 from pretune.pretraining import prepare
-from pretune.progress import quiet
+from pretune.progress import hushed
 from pretune.resampling import drawn_values
 from pretune.study_arms import BASELINE, SCRATCH, Arm
 from pretune.tasks.base import Prediction, Task
@@ -119,7 +119,7 @@ class Bench(contextlib.ExitStack):
         """
         plan = self.plan
         chosen = drawn(plan.draw_from, seed)[:number]
-        with quiet():
+        with hushed():
             make = self._classical if arm.kind == BASELINE else self._tuned
             task, predicted, facts = make(arm, chosen, seed)
         metrics = task.metrics(predicted, plan.test_labels)

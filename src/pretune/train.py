@@ -51,6 +51,8 @@ class FitResult:
         seconds: Wall time, over all resumptions.
         best: Best validation metrics (the weights that are kept), or the last ones when nothing chooses.
         forecast: What calibration promised.
+        lr: Peak learning rate.
+        selection: What strategies decided by scores, by the name of the strategy.
     """
 
     steps: int
@@ -58,6 +60,8 @@ class FitResult:
     seconds: float
     best: dict[str, float] = field(default_factory=dict)
     forecast: dict[str, float] = field(default_factory=dict)
+    lr: float = 0.0
+    selection: dict[str, Any] = field(default_factory=dict)
 
 
 def fit(
@@ -154,7 +158,7 @@ def fit(
         for logger in accelerator.trackers:
             logger.finish()
     _leave_best(loop)
-    return FitResult(loop.step, loop.tokens, loop.elapsed, loop.best, forecast)
+    return FitResult(loop.step, loop.tokens, loop.elapsed, loop.best, forecast, lr)
 
 
 def check_options(budget: str, batch_size: int, loop: Mapping[str, Any]) -> None:

@@ -15,9 +15,11 @@ from pretune import registry
 from pretune.dense_task import DenseTask
 from pretune.modalities.image import Image
 from task_contract import (
+    DECIDING,
     assert_cached_features_give_the_same_bits,
     assert_micro_batches_equal_one_batch,
     checkpoint,
+    decided,
     learnt,
     leaves_a_model_that_loads,
 )
@@ -63,6 +65,16 @@ def ready(name: str, family: str, root: Path) -> tuple[Any, list[Any], list[str]
 def test_strategies_train_the_head_and_leave_a_model_that_loads(name, family, method, root, tmp_path):
     task, examples, new = ready(name, family, root)
     leaves_a_model_that_loads(task, examples, new, method, tmp_path)
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("family", ["vit", "resnet"])
+@pytest.mark.parametrize("method", DECIDING)
+def test_strategies_that_decide_by_scores(name, family, method, root, tmp_path):
+    task, examples, _ = ready(name, family, root)
+    _, make, role = TASKS[name]
+    labels = [task.read_label(r, role) for r in make(8)]
+    decided(task, examples, labels, root / family, method, tmp_path)
 
 
 @pytest.mark.parametrize("name", TASKS)

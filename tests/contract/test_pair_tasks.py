@@ -18,9 +18,11 @@ from pretune.modalities.text import Text
 from pretune.pair_task import PairTask
 from protein_stand_in import ESM, MODERNBERT, Residues, proteins
 from task_contract import (
+    DECIDING,
     assert_cached_features_give_the_same_bits,
     assert_micro_batches_equal_one_batch,
     checkpoint,
+    decided,
     learnt,
     leaves_a_model_that_loads,
 )
@@ -54,6 +56,14 @@ def ready(name: str, family: str, root: Path, **options: Any) -> tuple[Any, list
 def test_strategies_train_the_head_and_leave_a_model_that_loads(name, family, method, root, tmp_path):
     task, examples, new = ready(name, family, root)
     leaves_a_model_that_loads(task, examples, new, method, tmp_path)
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("method", DECIDING)
+def test_strategies_that_decide_by_scores(name, method, root, tmp_path):
+    task, examples, _ = ready(name, "esm", root)
+    labels = [task.read_label(r, "structure") for r in proteins(8)]
+    decided(task, examples, labels, root / "esm", method, tmp_path)
 
 
 @pytest.mark.parametrize("family", ENCODERS)

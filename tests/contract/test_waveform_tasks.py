@@ -15,7 +15,7 @@ from pretune import audio_config, encoder, registry
 from pretune.features import cached, logits
 from pretune.modalities.audio import Audio
 from pretune.sound_frames import frame_counts, inside
-from task_contract import assert_micro_batches_equal_one_batch, checkpoint, learnt, tuned
+from task_contract import DECIDING, assert_micro_batches_equal_one_batch, checkpoint, decided, learnt, tuned
 
 TASKS: dict[str, tuple[dict[str, Any], Any]] = {
     "classification": ({}, classed),
@@ -64,6 +64,14 @@ def test_strategies_train_the_head_and_leave_a_model_that_loads(name, family, me
     plain = AutoModel.from_pretrained(tmp_path)
     trunk = dict(task.model.base_model.named_parameters())
     assert all(torch.equal(p, trunk[n]) for n, p in plain.named_parameters())
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("method", DECIDING)
+def test_strategies_that_decide_by_scores(name, method, root, tmp_path):
+    task, examples, _ = ready(name, "wav2vec2-bert", root)
+    labels = [task.read_label(r, task.label_role) for r in TASKS[name][1](8)]
+    decided(task, examples, labels, root / "wav2vec2-bert", method, tmp_path)
 
 
 @pytest.mark.parametrize(("name", "options"), [*((n, {}) for n in TASKS), LAYERED])

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from pretune.errors import ConfigError, DataError
-from pretune.intervals import bootstrap, mean_interval, paired_difference, resampled_indices
+from pretune.intervals import bootstrap, fold_difference, mean_interval, paired_difference, resampled_indices
 
 
 def test_mean_interval_equals_scipy():
@@ -17,6 +17,18 @@ def test_mean_interval_equals_scipy():
     assert (ours.low, ours.high) == pytest.approx((low, high))
     assert ours.value == pytest.approx(np.mean(x))
     assert ours.n == 5
+
+
+def test_fold_difference_is_wider_than_scipy_by_what_folds_share():
+    a, b = [0.9, 0.8, 0.85, 0.7], [0.85, 0.8, 0.7, 0.75]
+    ours, gaps = fold_difference(a, b), np.subtract(a, b)
+    low, high = stats.t.interval(0.95, 3, loc=gaps.mean(), scale=np.sqrt((1 / 4 + 1 / 3) * gaps.var(ddof=1)))
+    assert (ours.low, ours.high) == pytest.approx((low, high))
+    assert stats.ttest_rel(a, b).confidence_interval().low > ours.low
+    with pytest.raises(DataError, match="found 2 and 3"):
+        fold_difference([1, 2], [1, 2, 3])
+    with pytest.raises(DataError, match="two or more"):
+        fold_difference([1], [2])
 
 
 @pytest.mark.parametrize("seeds", [3, 5])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 __all__ = ["Full"]
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from pretune.errors import ConfigError
-from pretune.strategies.base import Strategy
+from pretune.strategies.base import Range, Strategy
 
 
 class Full(Strategy):
@@ -20,6 +21,8 @@ class Full(Strategy):
         encoder_lr_scale: Factor on the learning rate of the pre-trained weights; the head keeps the full
             rate.
     """
+
+    searched: ClassVar[Mapping[str, Range]] = {"encoder_lr_scale": Range(0.1, 1.0, log=True)}
 
     def __init__(self, *, encoder_lr_scale: float = 1.0) -> None:
         if encoder_lr_scale <= 0:

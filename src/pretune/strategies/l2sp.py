@@ -4,14 +4,15 @@ from __future__ import annotations
 
 __all__ = ["L2SP"]
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from pretune.errors import ConfigError
-from pretune.strategies.base import Strategy
+from pretune.strategies.base import Range, Strategy
 from pretune.strategies.freeze import pretrained
 
 
@@ -26,6 +27,8 @@ class L2SP(Strategy):
         alpha: Strength of the pull of loaded weights ``w`` towards their pre-trained values ``w0``.
         beta: Strength of the plain L2 penalty on the head (the new parameters).
     """
+
+    searched: ClassVar[Mapping[str, Range]] = {"alpha": Range(0.001, 1.0, log=True)}
 
     def __init__(self, *, alpha: float = 0.01, beta: float = 0.01) -> None:
         if alpha <= 0 or beta < 0:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 __all__ = ["LayerDecay"]
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from pretune.encoder import depths
 from pretune.errors import ConfigError
-from pretune.strategies.base import Strategy
+from pretune.strategies.base import Range, Strategy
 from pretune.strategies.freeze import pretrained
 
 
@@ -24,6 +25,8 @@ class LayerDecay(Strategy):
     Args:
         decay: Factor from one layer to the next lower one.
     """
+
+    searched: ClassVar[Mapping[str, Range]] = {"decay": Range(0.6, 0.97)}
 
     def __init__(self, *, decay: float = 0.9) -> None:
         if not 0 < decay < 1:

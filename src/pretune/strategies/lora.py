@@ -4,8 +4,8 @@ from __future__ import annotations
 
 __all__ = ["LoRA"]
 
-from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, cast
 
 import peft
 from torch import nn
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from pretune.encoder import depths, num_layers
 from pretune.errors import ConfigError
-from pretune.strategies.base import Strategy
+from pretune.strategies.base import Range, Strategy
 from pretune.strategies.freeze import pretrained
 
 
@@ -32,6 +32,8 @@ class LoRA(Strategy):
         merge: Export one plain model with the updates added to its weights; otherwise an adapter directory
             of peft.
     """
+
+    searched: ClassVar[Mapping[str, Range]] = {"rank": Range(2, 32, log=True)}
 
     def __init__(
         self,
@@ -59,6 +61,11 @@ class LoRA(Strategy):
     def lr_multiple(self) -> float:
         """10, as low-rank updates are usually trained (Hu et al. 2021)."""
         return 10.0
+
+    @property
+    def leaves_plain(self) -> bool:
+        """False where the updates stay beside the weights."""
+        return self.merge
 
     def setup(self, model: PreTrainedModel, new: Iterable[str]) -> PreTrainedModel:
         """Adds the low-rank updates inside `model` (the same object) and freezes what was loaded.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 __all__ = ["ProbeThenFull"]
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
 from transformers import PreTrainedModel
 
 from pretune.errors import ConfigError
-from pretune.strategies.base import Strategy
+from pretune.strategies.base import Range, Strategy
 from pretune.strategies.freeze import pretrained, release, set_trainable
 
 
@@ -23,6 +24,8 @@ class ProbeThenFull(Strategy):
         probe_rate: Share of the budget spent on the head alone.
         full_lr_scale: Factor on the learning rate of all weights after the probe.
     """
+
+    searched: ClassVar[Mapping[str, Range]] = {"probe_rate": Range(0.1, 0.6)}
 
     def __init__(self, *, probe_rate: float = 0.3, full_lr_scale: float = 0.1) -> None:
         if not 0 < probe_rate < 1:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 __all__ = ["Unfreeze"]
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
 from transformers import PreTrainedModel
 
 from pretune.encoder import depths, num_layers
 from pretune.errors import ConfigError
-from pretune.strategies.base import Strategy
+from pretune.strategies.base import Range, Strategy
 from pretune.strategies.freeze import pretrained, release, set_trainable
 
 
@@ -23,6 +24,8 @@ class Unfreeze(Strategy):
     Args:
         until_rate: Share of the budget after which everything is thawed.
     """
+
+    searched: ClassVar[Mapping[str, Range]] = {"until_rate": Range(0.2, 1.0)}
 
     def __init__(self, *, until_rate: float = 0.5) -> None:
         if not 0 < until_rate <= 1:
