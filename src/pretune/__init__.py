@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from pretune.errors import CollapseError, ConfigError, DataError, ModelError, NumericsError, PretuneError, RunError
 
 if TYPE_CHECKING:
+    from pretune.indexing import index
+    from pretune.label_next import label_next
     from pretune.run import check, evaluate, explain, finetune, load, predict, pretrain
 
 __version__ = "0.1.0"
@@ -24,12 +26,17 @@ __all__ = [
     "evaluate",
     "explain",
     "finetune",
+    "index",
+    "label_next",
     "load",
     "predict",
     "pretrain",
 ]
 
-_VERBS = dict.fromkeys(("check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"), "pretune.run")
+_VERBS = dict.fromkeys(("check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"), "pretune.run") | {
+    "index": "pretune.indexing",
+    "label_next": "pretune.label_next",
+}
 """Where each public function is."""
 
 

@@ -23,6 +23,7 @@ from pretune.modalities.base import Example, Modality
 from pretune.objectives.base import require_kind
 from pretune.sources import Source
 from pretune.tasks.base import Prediction, Task
+from pretune.unlike_pool import UnlikePool
 
 CHUNK = 2048
 """Records that are read, sorted into length buckets and predicted together."""
@@ -57,6 +58,7 @@ class Predictor:
         batch_size: int = 64,
         chunk: int = CHUNK,
         files: str | Path | None = None,
+        ood: bool = False,
     ) -> Iterator[Prediction]:
         """Predicts records one after the other, in input order, in memory that does not grow with the input.
 
@@ -66,6 +68,7 @@ class Predictor:
             batch_size: Most records in one run of the model.
             chunk: Records that are sorted by length together.
             files: A folder for what the task can also write: drawn boxes, masks.
+            ood: Also say how far each record is from the pre-training data; needs `pretune index`.
 
         Yields:
             One JSON-able prediction a row; a row that cannot be used gives ``{"error", "row"}`` in its place.
@@ -75,12 +78,13 @@ class Predictor:
         """
         check_numbers({"batch_size": batch_size})
         check_roles(columns, list(self.roles))
+        unlike = UnlikePool(self.task, self.path) if ood else None
         data = self.task.source(source)
         rows = stream_records(data, roles=self.roles, columns=columns or {}, required=self.required)
         opened = contextlib.nullcontext() if files is None else self.task.writer(Path(files))
         with opened as write:
             while part := list(itertools.islice(rows, chunk)):
-                for (record, _), prediction in zip(part, self._predict_rows(part, batch_size), strict=True):
+                for (record, _), prediction in zip(part, self._predict_rows(part, batch_size, unlike), strict=True):
                     if write is not None and record is not None and "error" not in prediction:
                         write(record, prediction)
                     yield prediction
@@ -97,7 +101,9 @@ class Predictor:
             return []
         return [r for r in self.task.required_roles(self.modality) if r != self.task.label_role]
 
-    def _predict_rows(self, rows: Sequence[tuple[Any, Exception | None]], batch_size: int) -> Iterator[Prediction]:
+    def _predict_rows(
+        self, rows: Sequence[tuple[Any, Exception | None]], batch_size: int, unlike: UnlikePool | None
+    ) -> Iterator[Prediction]:
         done: list[Prediction] = [{}] * len(rows)
         usable = [(i, record) for i, (record, error) in enumerate(rows) if error is None]
         for i, (_, error) in enumerate(rows):
@@ -116,8 +122,9 @@ class Predictor:
                 good.append((i, example))
                 origins.append(self.modality.origin(record))
         found = predictions(self.task, [e for _, e in good], batch_size=batch_size, precision=self.precision)
-        for (i, _), origin, prediction in zip(good, origins, found, strict=True):
-            done[i] = origin | prediction
+        more = [{} for _ in good] if unlike is None else unlike([rows[i][0] for i, _ in good])
+        for (i, _), origin, prediction, said in zip(good, origins, found, more, strict=True):
+            done[i] = origin | prediction | said
         yield from done
 
     def _process(self, records: Sequence[Mapping[str, Any]]) -> Sequence[Example | PretuneError]:

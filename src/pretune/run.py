@@ -56,6 +56,7 @@ def predict(
     batch_size: int = 64,
     precision: str | None = None,
     files: str | None = None,
+    ood: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Predicts every record, in input order; a bad row gives an ``error`` in its place.
 
@@ -66,8 +67,10 @@ def predict(
         batch_size: Most records in one run of the model.
         precision: ``fp32`` or ``bf16`` (same labels); not given: bf16 where the hardware has it.
         files: A folder for what the task can also write: drawn boxes and COCO results, masks and overlays.
+        ood: Also say how far each record is from the pre-training data, and whether that is too far; needs the index
+            of `index`.
     """
-    return load(run, precision=precision).stream(data, columns=columns, batch_size=batch_size, files=files)
+    return load(run, precision=precision).stream(data, columns=columns, batch_size=batch_size, files=files, ood=ood)
 
 
 def explain(
@@ -79,6 +82,7 @@ def explain(
     columns: Mapping[str, str] | None = None,
     num_random: int = 20,
     seed: int = 0,
+    nearest: int = 0,
 ) -> list[Explanation]:
     """Shows which words, pixels, or seconds and frequencies, decided, with faithfulness beside random explanations.
 
@@ -90,9 +94,18 @@ def explain(
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
         num_random: Random orders of the same pieces that the explanation is compared with; 0 leaves that out.
         seed: Of the random orders.
+        nearest: How many of the nearest labelled, and of the nearest pre-training examples, to add; needs the index of
+            `index`.
     """
     return explain_records(
-        load(run), data, explainer=explainer, of=of, columns=columns, num_random=num_random, seed=seed
+        load(run),
+        data,
+        explainer=explainer,
+        of=of,
+        columns=columns,
+        num_random=num_random,
+        seed=seed,
+        nearest=nearest,
     )
 
 
@@ -131,6 +144,7 @@ def predict_command(
     batch_size: int = 64,
     precision: str | None = None,
     files: str | None = None,
+    ood: bool = False,
     out: str | None = None,
 ) -> int:
     """Predicts every record, one JSON line each, in input order.
@@ -142,12 +156,13 @@ def predict_command(
         batch_size: Most records in one run of the model.
         precision: fp32 or bf16 (same labels); not given: bf16 where the hardware has it.
         files: A folder for what the task can also write: drawn boxes and COCO results, masks and overlays.
+        ood: Also say how far each record is from the pre-training data (`pretune index` must have been run).
         out: File to write instead of standard output.
     """
     failed = total = 0
     predictor = load(run, precision=precision)
     with _writing(out) as stream:
-        for row in predictor.stream(data, columns=columns, batch_size=batch_size, files=files):
+        for row in predictor.stream(data, columns=columns, batch_size=batch_size, files=files, ood=ood):
             total, failed = total + 1, failed + ("error" in row)
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
     if predictor.task.truncates and predictor.modality.num_truncated:
@@ -184,6 +199,7 @@ def explain_command(
     columns: Mapping[str, str] | None = None,
     num_random: int = 20,
     seed: int = 0,
+    nearest: int = 0,
     out: str | None = None,
 ) -> int:
     """Shows which words, pixels, or seconds and frequencies, decided, with faithfulness beside random explanations.
@@ -196,12 +212,15 @@ def explain_command(
         columns: Column of each role, where the usual names do not fit.
         num_random: Random orders of the same pieces that the explanation is compared with; 0 leaves that out.
         seed: Of the random orders.
+        nearest: How many of the nearest labelled and pre-training examples to add (`pretune index` must have been run).
         out: A .html page, a .json file or (of pictures, sound and sequences) a .png to write as well.
     """
     if out is not None and Path(out).suffix not in (".html", ".json", ".png"):
         raise ConfigError(f'--out ends with .html, .json or .png; found "{out}".')
     records = _text_or_file(data)
-    found = explain(run, records, explainer=explainer, of=of, columns=columns, num_random=num_random, seed=seed)
+    found = explain(
+        run, records, explainer=explainer, of=of, columns=columns, num_random=num_random, seed=seed, nearest=nearest
+    )
     _console().print(*(e.render() for e in found))
     if out is not None:
         _write_explanations(found, Path(out))
