@@ -153,7 +153,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RunError(f'"{file}" is not readable YAML ({str(error).partition(chr(10))[0]}).') from error
-    if not isinstance(found, dict) or "verb" not in found:
+    if not isinstance(found, dict) or not {"task", "objective"} & found.keys():
         raise RunError(f'"{file}" is not the recipe of a pretune run; give a run directory that pretune wrote.')
     return found
 

@@ -30,6 +30,8 @@ from pretune.run_data import RunData, labelled_data, pool_data
 K = 10
 """The neighbour whose distance says how far a record is from the pool."""
 
+_NONE = Gathered(np.zeros((0, 0), dtype=np.float32), [])
+
 _HELD_RATE, _MOST_HELD, _LEAST_POOL = 0.2, 2000, 100
 
 
@@ -72,9 +74,9 @@ def index(
         raise ConfigError("--pool has no effect with --num_pool 0, which leaves it out; leave one of them out.")
     if columns and labelled is None and pool is None:
         raise ConfigError("--columns are of --labelled and --pool; a run's own data has those of its recipe.")
-    predictor = load(run) if recipe["verb"] == "finetune" else None
+    predictor = load(run) if "task" in recipe else None
     if predictor is None and labelled is not None:
-        raise ConfigError(f'--labelled is for a run of finetune, and "{run}" is one of {recipe["verb"]}; leave it out.')
+        raise ConfigError(f'--labelled is for a run of finetune, and "{run}" is one of pretrain; leave it out.')
     embedder = Embedder.load(run) if predictor is None else Embedder.of(predictor.task)
     known = None if predictor is None else labelled_data(path, recipe, labelled, columns)
     unknown = pool_data(path, recipe, pool, columns) if num_pool else None
@@ -85,7 +87,7 @@ def index(
         )
     say("embedding; this takes a pass of the encoder for each record")
     found = _gather(embedder, predictor, known, unknown, num_pool, seed)
-    made = _index(found, embedder.width, share, seed)
+    made = _index(found, seed)
     facts = {"run": run, "encoder": model_fingerprint(path / "model"), "k": K, "share": share, "seed": seed}
     facts |= {"sources": {n: s.facts for n, s in (("labelled", known), ("pool", unknown)) if s is not None}}
     facts |= {"num_labelled": len(made.labelled), "num_pool": len(made.pool), "num_held_out": len(made.held)}
@@ -111,8 +113,8 @@ def _gather(
     if unknown is not None:
         reader: Modality = registry.build("modality", unknown.modality)
         reader.columns = unknown.columns
-        letters = [row["num_letters"] for row in found["labelled"].shown] if "labelled" in found else []
-        length = int(np.median(letters)) if letters and letters[0] is not None else None
+        letters = [row["num_letters"] for row in found.get("labelled", _NONE).shown if "num_letters" in row]
+        length = int(np.median(letters)) if letters else None
         rows = sampled(reader.unlabelled_records(unknown.source, length=length), num_pool, seed=seed)
         found["pool"] = gather(rows, embedder, embedder.modality.shown, distinct=True)
     for name, part in found.items():
@@ -142,20 +144,20 @@ def _plain(label: Any) -> Any:
     return label if several or isinstance(label, str | int | float) else None
 
 
-def _index(found: Mapping[str, Gathered], width: int, share: float, seed: int) -> Index:
+def _index(found: Mapping[str, Gathered], seed: int) -> Index:
     """Vectors about the mean of the pool, part of which is held out; without a pool, of the labelled records."""
-    none = Gathered(np.zeros((0, width), dtype=np.float32), [])
-    known, unknown = found.get("labelled", none), found.get("pool", none)
+    known, unknown = found.get("labelled", _NONE), found.get("pool", _NONE)
     held, kept = _split(len(unknown.shown), seed)
     centre = (unknown if len(kept) else known).vectors.mean(0)
-    pool = unit(unknown.vectors[kept], centre)
+    pool = unit(unknown.vectors[kept], centre) if unknown.shown else unknown.vectors
     distances = np.zeros(0)
     if len(held):
         distances = np.sort(kth_distances(Nearest(pool), unit(unknown.vectors[held], centre), K))
     elif unknown.shown:
         say(f"{len(unknown.shown)} records are too few to say what is unlike them: {_LEAST_POOL} or more are needed")
+    labelled = unit(known.vectors, centre) if known.shown else known.vectors
     records = {"labelled": known.shown, "pool": [unknown.shown[i] for i in kept]}
-    return Index(centre, unit(known.vectors, centre), pool, distances, records)
+    return Index(centre, labelled, pool, distances, records)
 
 
 def _split(number: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

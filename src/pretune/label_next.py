@@ -18,7 +18,7 @@ from pretune.embedding import Embedder, content, read_recipe, unit
 from pretune.errors import ConfigError, DataError
 from pretune.evaluation import buckets, evaluating, to_device
 from pretune.label_selection import choose
-from pretune.label_table import check_out, write_table
+from pretune.label_table import check_out, table_rows, write_table
 from pretune.limits import check_numbers
 from pretune.modalities.base import Example
 from pretune.predicting import CHUNK, Predictor, load

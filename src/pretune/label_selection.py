@@ -4,9 +4,12 @@ from __future__ import annotations
 
 __all__ = ["choose"]
 
+import warnings
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 
 Vectors = NDArray[np.float32]
 
@@ -34,7 +37,9 @@ def choose(vectors: Vectors, uncertainty: NDArray[np.float64] | None, number: in
     near = order if uncertainty is None else order[: FACTOR * number]
     if len(near) == number:
         return near
-    clusters = KMeans(number, n_init=1, random_state=seed).fit(vectors[near], sample_weight=weights[near])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different vectors than clusters: see below
+        clusters = KMeans(number, n_init=1, random_state=seed).fit(vectors[near], sample_weight=weights[near])
     gaps = np.linalg.norm(vectors[near] - clusters.cluster_centers_[clusters.labels_], axis=1)
     return near[_representatives(clusters.labels_, gaps, weights[near], number)]
 

@@ -1,4 +1,4 @@
-"""The data that a run was made from, where it still is: what it was trained on, and what its encoder was before that."""
+"""The data that a run was made from, where it still is: what trained it, and what its encoder was pre-trained on."""
 
 from __future__ import annotations
 
@@ -66,15 +66,11 @@ def pool_data(
     """The pre-training data of a run, or of the one that it started from; arguments as for `labelled_data`."""
     if given is not None:
         return RunData(given, dict(columns or {}), recipe.get("modality", "text"))
-    if recipe["verb"] == "pretrain":
-        origin, expected = recipe, _lineage(run).get("data", {}).get("train")
+    lineage = _lineage(run)
+    if "objective" in recipe:
+        origin, expected = dict(recipe), lineage.get("data", {}).get("train")
     else:
-        parent = _lineage(run).get("parent") or {}
-        expected = parent.get("data", {}).get("train")
-        try:
-            origin = read_recipe(Path(parent["source"])) if parent.get("verb") == "pretrain" else {}
-        except PretuneError:
-            origin = {}
+        origin, expected = _origin(lineage.get("parent") or {})
     if not origin:
         say("without a pool: this run did not start from one of pretrain that is still there; name data with --pool")
         return None
@@ -83,6 +79,15 @@ def pool_data(
         say(f"without a pool: the pre-training data {why}; name it with --pool")
         return None
     return RunData(origin["data"], dict(origin.get("columns") or {}), origin.get("modality", "text"))
+
+
+def _origin(parent: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """The recipe of the pre-training run that a run started from, if it did, and the fingerprint of its data."""
+    try:
+        found = read_recipe(Path(parent["source"])) if "source" in parent else {}
+    except PretuneError:
+        found = {}
+    return found if "objective" in found else {}, parent.get("data", {}).get("train")
 
 
 def _changed(source: Any, expected: str | None, located: Callable[[Any], Any]) -> str:
