@@ -93,13 +93,13 @@ def curve(data: dict[str, Any], way: str, seed: int) -> list[float]:
     train, test = unit(vectors, centre), unit(data["test"], centre)
     known = list(np.random.default_rng([seed, 7]).choice(len(labels), BUDGETS[0], replace=False))
     found = []
-    for size in BUDGETS:
-        if size > len(known):
-            rest = np.setdiff1d(np.arange(len(labels)), known)
-            picked = WAYS[way](train[rest], model.predict_proba(train[rest]), size - len(known), seed)
-            known += rest[picked].tolist()
+    for size, following in zip(BUDGETS, [*BUDGETS[1:], BUDGETS[-1]], strict=True):
         model = LogisticRegression(C=10.0, max_iter=200).fit(train[known], labels[known])
         found.append(float(model.score(test, data["test_labels"])))
+        if following > size:
+            rest = np.setdiff1d(np.arange(len(labels)), known)
+            picked = WAYS[way](train[rest], model.predict_proba(train[rest]), following - size, seed)
+            known += rest[picked].tolist()
     return found
 
 

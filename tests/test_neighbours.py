@@ -179,7 +179,7 @@ def test_another_model_makes_the_index_stale(tmp_path):
     tensors = load_file(file)
     name = next(iter(tensors))
     save_file(tensors | {name: tensors[name] + 1}, file, metadata={"format": "pt"})
-    with pytest.raises(RunError, match="is not the one that .* was made with; make it again: pretune index"):
+    with pytest.raises(RunError, match="is not the one that"):
         Index.load(tmp_path / "ft")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from transformers import ConvNextConfig, ConvNextModel, Wav2Vec2BertConfig, Wav2Vec2BertModel, ViTConfig, ViTModel
+from transformers import ConvNextConfig, ConvNextModel, ViTConfig, ViTModel, Wav2Vec2BertConfig, Wav2Vec2BertModel
 
 import planted
 from pretune.embedding import Embedder, unit
@@ -15,6 +15,8 @@ from pretune.modalities.image import Image
 from pretune.nearest import Nearest
 from pretune.novelty import Novelty, kth_distances
 from pretune.reservoir import sampled
+
+SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 
 
 def test_a_text_is_the_mean_of_its_own_tokens():
@@ -33,9 +35,9 @@ def test_an_image_is_the_mean_of_its_places(family):
     torch.manual_seed(0)
     if family == "vit":
         model = ViTModel(
-            ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=16, patch_size=4),
+            ViTConfig(**SMALL, image_size=16, patch_size=4),
             add_pooling_layer=False,
-        )  # fmt: skip
+        )
     else:
         model = ConvNextModel(ConvNextConfig(hidden_sizes=[8, 16], depths=[1, 1], num_stages=2, patch_size=2))
     modality = Image(image_size=16, channels=3)
@@ -51,9 +53,7 @@ def test_an_image_is_the_mean_of_its_places(family):
 
 def test_a_recording_is_the_mean_of_its_own_frames():
     torch.manual_seed(0)
-    config = Wav2Vec2BertConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, feature_projection_input_dim=320
-    )  # fmt: skip
+    config = Wav2Vec2BertConfig(**SMALL, feature_projection_input_dim=320)
     model = Wav2Vec2BertModel(config).eval()
     modality = Audio()
     modality._stride = 4
