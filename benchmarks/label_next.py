@@ -90,7 +90,7 @@ def curve(data: dict[str, Any], way: str, seed: int) -> list[float]:
     """Test accuracy at each budget."""
     vectors, labels = data["train"], data["train_labels"]
     centre = vectors.mean(0)
-    train, test = unit(vectors, centre), unit(data["test"], centre)
+    train, test = unit(vectors - centre), unit(data["test"] - centre)
     known = list(np.random.default_rng([seed, 7]).choice(len(labels), BUDGETS[0], replace=False))
     found = []
     for size, following in zip(BUDGETS, [*BUDGETS[1:], BUDGETS[-1]], strict=True):

@@ -59,7 +59,7 @@ def _wave(samples: Any) -> dict[str, Any]:
 
 
 def distances(index: Index, embedder: Embedder, records: Records) -> Any:
-    return kth_distances(index.near_pool, unit(vectors(embedder, records), index.centre), K)
+    return kth_distances(index.near_pool, unit(vectors(embedder, records)), K)
 
 
 def vectors(embedder: Embedder, records: Records) -> Any:

@@ -121,11 +121,10 @@ class Embedder:
         return (states * kept).sum(1) / kept.sum(1)
 
 
-def unit(vectors: NDArray[np.float32], centre: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Vectors (number, width) about a centre (width,), each of length 1; 0 stays 0."""
-    moved = vectors - centre
-    length = np.linalg.norm(moved, axis=1, keepdims=True)
-    found: NDArray[np.float32] = np.divide(moved, length, out=np.zeros_like(moved), where=length > 0)
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vectors (number, width), each of length 1; 0 stays 0."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    found: NDArray[np.float32] = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
     return found
 
 

@@ -145,19 +145,17 @@ def _plain(label: Any) -> Any:
 
 
 def _index(found: Mapping[str, Gathered], seed: int) -> Index:
-    """Vectors about the mean of the pool, part of which is held out; without a pool, of the labelled records."""
+    """Vectors of length 1; part of the pool is held out."""
     known, unknown = found.get("labelled", _NONE), found.get("pool", _NONE)
     held, kept = _split(len(unknown.shown), seed)
-    centre = (unknown if len(kept) else known).vectors.mean(0)
-    pool = unit(unknown.vectors[kept], centre) if unknown.shown else unknown.vectors
+    pool = unit(unknown.vectors[kept])
     distances = np.zeros(0)
     if len(held):
-        distances = np.sort(kth_distances(Nearest(pool), unit(unknown.vectors[held], centre), K))
+        distances = np.sort(kth_distances(Nearest(pool), unit(unknown.vectors[held]), K))
     elif unknown.shown:
         say(f"{len(unknown.shown)} records are too few to say what is unlike them: {_LEAST_POOL} or more are needed")
-    labelled = unit(known.vectors, centre) if known.shown else known.vectors
     records = {"labelled": known.shown, "pool": [unknown.shown[i] for i in kept]}
-    return Index(centre, labelled, pool, distances, records)
+    return Index(unit(known.vectors), pool, distances, records)
 
 
 def _split(number: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

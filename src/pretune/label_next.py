@@ -141,7 +141,7 @@ def _choice(kept: Sequence[Candidate], num: int, seed: int) -> list[int]:
     vectors = np.stack([c.vector for c in kept])
     unsure = [c.uncertainty for c in kept if c.uncertainty is not None]
     scores = np.array(unsure) if unsure else None
-    return choose(unit(vectors, vectors.mean(0)), scores, num, seed=seed).tolist()
+    return choose(unit(vectors - vectors.mean(0)), scores, num, seed=seed).tolist()
 
 
 def _least_sure(found: list[Candidate], most: int, draw: np.random.Generator) -> tuple[list[Candidate], int]:
@@ -221,7 +221,8 @@ def _predictions(task: Task, examples: Sequence[Example], batch_size: int) -> li
             batches = [to_device(task.collate(view), task.device) for view in task.modality.views(members)]
             logits = torch.stack([task(batch)["logits"].float() for batch in batches]).mean(0)
             decoded = task.decode(logits, batches[0], members)
-            unsure = task.uncertainty(logits, batches[0], decoded) or [None] * len(decoded)
+            given = task.uncertainty(logits, batches[0], decoded)
+            unsure: Sequence[float | None] = [None] * len(decoded) if given is None else given
             for position, prediction, value in zip(chosen, decoded, unsure, strict=True):
                 found[position] = (prediction, value)
     return found

@@ -14,7 +14,7 @@ import numpy as np
 from rich.text import Text
 
 from pretune import audio_reading, image_reading, thumbnails
-from pretune.embedding import Embedder
+from pretune.embedding import Embedder, unit
 from pretune.errors import DataError, RunError
 from pretune.neighbour_index import Index, Shown
 from pretune.predicting import Predictor
@@ -33,7 +33,7 @@ class Neighbour:
     """A record that is near.
 
     Attributes:
-        similarity: Cosine, -1 to 1, about the mean of the pool.
+        similarity: Cosine, -1 to 1.
         shown: File, row, what shows the record, and its label where it has one.
     """
 
@@ -164,7 +164,7 @@ class NeighbourFinder:
 
     def __call__(self, record: Mapping[str, Any], prediction: Prediction) -> NearestExamples:
         """The neighbours of one record."""
-        vector = self.index.unit(self.embedder.records([record]))
+        vector = unit(self.embedder.records([record]))
         groups = {"labelled": self.index.labelled, "pool": self.index.pool}
         found = {name: self._nearest(name, vector) if len(rows) else [] for name, rows in groups.items()}
         predicted = prediction.get("label")

@@ -1,6 +1,6 @@
 """RUN/neighbours: the vectors of labelled and of unlabelled records, what they are of, and what is unlike them.
 
-RUN/neighbours/vectors.safetensors   ``labelled`` and ``pool`` (records, width), unit length; ``centre``; ``held_out``
+RUN/neighbours/vectors.safetensors   ``labelled`` and ``pool`` (records, width), unit length; ``held_out``
 RUN/neighbours/labelled.jsonl        a line a vector: file, row, what shows the record, its label
 RUN/neighbours/pool.jsonl            the same without labels
 RUN/neighbours/facts.json            fingerprint of the encoder, sources, thresholds; without it there is no index
@@ -46,7 +46,6 @@ class Index:
     """Vectors of a run's labelled data and of its unlabelled pool.
 
     Attributes:
-        centre: Mean of the pool's vectors (without a pool, of the labelled ones), which similarities are about.
         labelled: Unit vectors.
         pool: Unit vectors.
         held: Distances of held-out records of the pool to their k-th neighbour in it, in rising order.
@@ -54,7 +53,6 @@ class Index:
         facts: As in facts.json.
     """
 
-    centre: Vectors
     labelled: Vectors
     pool: Vectors
     held: NDArray[np.float64]
@@ -66,7 +64,7 @@ class Index:
         folder, temporary = run / FOLDER, run / f"{FOLDER}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        vectors = {"centre": self.centre, "labelled": self.labelled, "pool": self.pool, "held_out": self.held}
+        vectors = {"labelled": self.labelled, "pool": self.pool, "held_out": self.held}
         save_file({k: np.ascontiguousarray(v) for k, v in vectors.items()}, temporary / "vectors.safetensors")
         for name, rows in self.records.items():
             lines = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
@@ -90,7 +88,7 @@ class Index:
             facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
             tensors = load_file(folder / "vectors.safetensors")
             records = {name: _lines(folder / f"{name}.jsonl") for name in ("labelled", "pool")}
-            found = cls(tensors["centre"], tensors["labelled"], tensors["pool"], tensors["held_out"], records, facts)
+            found = cls(tensors["labelled"], tensors["pool"], tensors["held_out"], records, facts)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise RunError(f'"{folder}" is damaged ({error}); make it again: {command_for(run)} --overwrite') from error
         if facts["encoder"] != model_fingerprint(Path(run) / "model"):
@@ -99,10 +97,6 @@ class Index:
                 f"{command_for(run)} --overwrite"
             )
         return found
-
-    def unit(self, vectors: Vectors) -> Vectors:
-        """Vectors of the run's encoder as those of the index: about its centre, of length 1."""
-        return unit(vectors, self.centre)
 
     @cached_property
     def near_labelled(self) -> Nearest:
@@ -132,7 +126,7 @@ class Index:
     def unlikeness(self, vectors: Vectors) -> list[dict[str, Any]]:
         """For each vector of the encoder, how far it is from the pool; see `Novelty.judge`."""
         novelty = self.novelty
-        return novelty.judge(kth_distances(self.near_pool, self.unit(vectors), novelty.k))
+        return novelty.judge(kth_distances(self.near_pool, unit(vectors), novelty.k))
 
 
 def _lines(file: Path) -> list[Shown]:

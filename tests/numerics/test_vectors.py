@@ -70,7 +70,7 @@ def test_a_recording_is_the_mean_of_its_own_frames():
 @pytest.fixture(scope="module")
 def cloud():
     rng = np.random.default_rng(0)
-    return unit(rng.normal(size=(3000, 16)).astype(np.float32), np.zeros(16, np.float32))
+    return unit(rng.normal(size=(3000, 16)).astype(np.float32))
 
 
 def test_neighbours_equal_brute_force_and_find_themselves(cloud):
@@ -94,7 +94,7 @@ def test_p_values_of_records_like_the_pool_are_uniform():
     rng = np.random.default_rng(1)
     found = []
     for _ in range(150):
-        draws = unit(rng.normal(size=(300, 8)).astype(np.float32), np.zeros(8, np.float32))
+        draws = unit(rng.normal(size=(300, 8)).astype(np.float32))
         pool = Nearest(draws[:160])
         novelty = Novelty(np.sort(kth_distances(pool, draws[160:260], 10)), 10, 0.95)
         found.append(novelty.p_values(kth_distances(pool, draws[260:], 10)))
@@ -107,22 +107,19 @@ def test_planted_outliers_are_flagged_and_the_threshold_says_when():
     rng = np.random.default_rng(2)
     near = (rng.normal(size=(700, 8)) * 0.3 + np.eye(8)[0]).astype(np.float32)
     far = (rng.normal(size=(20, 8)) * 0.3 - np.eye(8)[0]).astype(np.float32)
-    none = np.zeros(8, np.float32)
-    pool = Nearest(unit(near[:500], none))
-    novelty = Novelty(np.sort(kth_distances(pool, unit(near[500:600], none), 10)), 10, 0.95)
-    assert all(row["flagged"] for row in novelty.judge(kth_distances(pool, unit(far, none), 10)))
-    own = kth_distances(pool, unit(near[600:], none), 10)
+    pool = Nearest(unit(near[:500]))
+    novelty = Novelty(np.sort(kth_distances(pool, unit(near[500:600]), 10)), 10, 0.95)
+    assert all(row["flagged"] for row in novelty.judge(kth_distances(pool, unit(far), 10)))
+    own = kth_distances(pool, unit(near[600:]), 10)
     flagged = [row["flagged"] for row in novelty.judge(own)]
     assert sum(flagged) < 15
     assert flagged == (own >= novelty.threshold).tolist()
     assert Novelty(novelty.held[:10], 10, 0.95).threshold == np.inf
 
 
-def test_unit_vectors_are_about_their_centre():
-    rows = np.array([[3, 4], [1, 1]], dtype=np.float32)
-    np.testing.assert_allclose(
-        unit(rows, np.array([1, 1], np.float32)), [[2 / 13**0.5, 3 / 13**0.5], [0, 0]], atol=1e-6
-    )
+def test_unit_vectors_have_length_one_but_for_zero():
+    rows = np.array([[3, 4], [0, 0]], dtype=np.float32)
+    np.testing.assert_allclose(unit(rows), [[0.6, 0.8], [0, 0]], atol=1e-6)
 
 
 def test_every_item_of_a_stream_is_as_likely():
@@ -140,7 +137,7 @@ def test_choice_prefers_an_uncertain_cluster_and_spreads_over_clusters():
     rng = np.random.default_rng(3)
     centres = np.eye(6, dtype=np.float32)
     of = np.repeat(np.arange(6), 100)
-    vectors = unit((centres[of] + 0.05 * rng.normal(size=(600, 6))).astype(np.float32), np.zeros(6, np.float32))
+    vectors = unit((centres[of] + 0.05 * rng.normal(size=(600, 6))).astype(np.float32))
     sure = np.where(of == 4, 0.9, 0.1) + 0.01 * rng.random(600)
     assert set(of[choose(vectors, sure, 5, seed=0)]) == {4}
     assert sorted(of[choose(vectors, None, 6, seed=0)]) == list(range(6))

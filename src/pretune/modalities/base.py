@@ -129,7 +129,8 @@ class Modality(Method):
         """
         role = next(iter(self.inputs))
         named = {r: c for r, c in self.columns.items() if r == role}
-        return stream_records(source, roles={role: self.inputs[role]} | self.names, columns=named, required=(role,))
+        roles = {role: self.inputs[role], **self.names}
+        return stream_records(source, roles=roles, columns=named, required=(role,))
 
     def pad(self, examples: Sequence[Example]) -> Batch:
         """Examples of unequal length to one batch of model inputs."""
