@@ -64,19 +64,8 @@ def index(
     Raises:
         PretuneError: In one sentence, what is wrong with the run, the data or an option.
     """
-    check_numbers({"seed": seed, "num_pool": num_pool})
-    check_range("share", share, 0.5, 0.999)
-    path = Path(run)
-    recipe = read_recipe(path)
-    if (path / FOLDER).exists() and not overwrite:
-        raise RunError(f'"{path / FOLDER}" exists; give --overwrite to make it again.')
-    if num_pool == 0 and pool is not None:
-        raise ConfigError("--pool has no effect with --num_pool 0, which leaves it out; leave one of them out.")
-    if columns and labelled is None and pool is None:
-        raise ConfigError("--columns are of --labelled and --pool; a run's own data has those of its recipe.")
+    path, recipe = _checked(run, labelled, pool, num_pool, share, columns, seed, overwrite)
     predictor = load(run) if "task" in recipe else None
-    if predictor is None and labelled is not None:
-        raise ConfigError(f'--labelled is for a run of finetune, and "{run}" is one of pretrain; leave it out.')
     embedder = Embedder.load(run) if predictor is None else Embedder.of(predictor.task)
     known = None if predictor is None else labelled_data(path, recipe, labelled, columns)
     unknown = pool_data(path, recipe, pool, columns) if num_pool else None
@@ -88,7 +77,13 @@ def index(
     say("embedding; this takes a pass of the encoder for each record")
     found = _gather(embedder, predictor, known, unknown, num_pool, seed)
     made = _index(found, seed)
-    facts = {"run": run, "encoder": model_fingerprint(path / "model"), "k": K, "share": share, "seed": seed}
+    facts: dict[str, Any] = {
+        "run": run,
+        "encoder": model_fingerprint(path / "model"),
+        "k": K,
+        "share": share,
+        "seed": seed,
+    }
     facts |= {"sources": {n: s.facts for n, s in (("labelled", known), ("pool", unknown)) if s is not None}}
     facts |= {"num_labelled": len(made.labelled), "num_pool": len(made.pool), "num_held_out": len(made.held)}
     made.facts.update(facts)
@@ -96,6 +91,32 @@ def index(
         made.facts["threshold"] = made.novelty.threshold
     say(f"wrote {made.save(path)}")
     return made
+
+
+def _checked(
+    run: str,
+    labelled: Any,
+    pool: Any,
+    num_pool: int,
+    share: float,
+    columns: Mapping[str, str] | None,
+    seed: int,
+    overwrite: bool,
+) -> tuple[Path, dict[str, Any]]:
+    """The run and its recipe, once the options are known to make sense together."""
+    check_numbers({"seed": seed, "num_pool": num_pool})
+    check_range("share", share, 0.5, 0.999)
+    if num_pool == 0 and pool is not None:
+        raise ConfigError("--pool has no effect with --num_pool 0, which leaves it out; leave one of them out.")
+    path = Path(run)
+    recipe = read_recipe(path)
+    if (path / FOLDER).exists() and not overwrite:
+        raise RunError(f'"{path / FOLDER}" exists; give --overwrite to make it again.')
+    if columns and labelled is None and pool is None:
+        raise ConfigError("--columns are of --labelled and --pool; a run's own data has those of its recipe.")
+    if "task" not in recipe and labelled is not None:
+        raise ConfigError(f'--labelled is for a run of finetune, and "{run}" is one of pretrain; leave it out.')
+    return path, recipe
 
 
 def _gather(

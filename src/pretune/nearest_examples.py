@@ -137,7 +137,7 @@ class NearestExamples:
             for row in rows:
                 text = " ".join(row.text.split())
                 shown = text if len(text) <= _LINE else f"{text[: _LINE - 1]}…"
-                lines.append(f"  {row.similarity:+.2f} ")
+                lines.append(f"  {row.similarity:+.3f} ")
                 lines.append(f"{row.label}  " if row.label is not None else "", style="bold")
                 lines.append(f"{shown}\n")
         lines.append(self.verdict or "", style="italic")
