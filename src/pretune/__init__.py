@@ -8,7 +8,9 @@ from pretune.errors import CollapseError, ConfigError, DataError, ModelError, Nu
 
 if TYPE_CHECKING:
     from pretune.calibrating import calibrate
+    from pretune.indexing import index
     from pretune.label_errors import suspects
+    from pretune.labelling import label_next
     from pretune.run import check, evaluate, explain, finetune, load, predict, pretrain
     from pretune.studying import study
 
@@ -28,6 +30,8 @@ __all__ = [
     "evaluate",
     "explain",
     "finetune",
+    "index",
+    "label_next",
     "load",
     "predict",
     "pretrain",
@@ -37,6 +41,8 @@ __all__ = [
 
 _VERBS = dict.fromkeys(("check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"), "pretune.run") | {
     "calibrate": "pretune.calibrating",
+    "index": "pretune.indexing",
+    "label_next": "pretune.labelling",
     "study": "pretune.studying",
     "suspects": "pretune.label_errors",
 }

@@ -33,7 +33,7 @@ from pretune.errors import RunError
 _FREE_TO_CHANGE = ("out", "overwrite", "tracker", "checkpoint_every")
 _OWN = (
     *("recipe.yaml", "lineage.json", "metrics.jsonl", "test.json", "seeds.json", "calibration.json"),
-    *("checkpoints", "modality", "model", "seeds", "tracker"),
+    *("checkpoints", "modality", "model", "neighbours", "seeds", "tracker"),
 )
 """What a run writes, and all that replacing one removes."""
 

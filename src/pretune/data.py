@@ -21,6 +21,7 @@ __all__ = [
     "read_records",
     "split",
     "stream_records",
+    "tables_of",
 ]
 
 import hashlib
@@ -184,15 +185,22 @@ def _records(
 ) -> Iterator[Record | RowError]:
     found = False
     kinds: dict[str, tuple[str, Record]] = {}
-    medium = next((m for m in ("image", "audio", "sequence") if m in roles), "text")
-    conll = medium == "text" and ("tags" in roles or ("tokens" in roles and "text" not in roles))
-    tabled = bool(columns or set(required) - {medium, "label"})
-    for table in sources.tables(source, labelled="label" in roles, tabled=tabled, conll=conll, medium=medium):
+    for table in tables_of(source, roles, columns, required):
         for item in _table_records(table, Columns(roles, columns, required)):
             found = True
             yield item if isinstance(item, RowError) else _other_kind(item, kinds) or item
     if not found and source != sources.STDIN:
         raise DataError(f"{_name(source)} has no rows; give data with at least one row.")
+
+
+def tables_of(
+    source: Source, roles: Mapping[str, Sequence[str]], columns: Mapping[str, str], required: Collection[str]
+) -> Iterator[Table]:
+    """The tables that `stream_records` reads, with all their columns."""
+    medium = next((m for m in ("image", "audio", "sequence") if m in roles), "text")
+    conll = medium == "text" and ("tags" in roles or ("tokens" in roles and "text" not in roles))
+    tabled = bool(columns or set(required) - {medium, "label"})
+    return sources.tables(source, labelled="label" in roles, tabled=tabled, conll=conll, medium=medium)
 
 
 def _name(source: Source) -> str:

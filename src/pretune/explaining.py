@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["Explanation", "explain_records", "write_page"]
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from pretune.explanation import Explanation, write_page
 from pretune.faithfulness import faithfulness
 from pretune.limits import check_numbers
 from pretune.modalities.base import Example
+from pretune.nearest_examples import NeighbourFinder
 from pretune.objectives.base import require_kind
 from pretune.perturbing import variant_logits
 from pretune.picture_pieces import patches_of
@@ -47,6 +49,7 @@ def explain_records(
     columns: Mapping[str, str] | None = None,
     num_random: int = 20,
     seed: int = 0,
+    nearest: int = 0,
 ) -> list[Explanation]:
     """Explains predictions by the words, pixels, or seconds and frequencies, that they rest on.
 
@@ -60,6 +63,7 @@ def explain_records(
         columns: Column of a role where the usual names do not fit.
         num_random: Random orders that the explanation is compared with; 0 leaves the comparison out.
         seed: Of the random orders.
+        nearest: How many of the nearest labelled, and of the nearest pre-training examples, to add.
 
     Returns:
         One explanation a record; for tagging one for each entity, for speech to text one for each word.
@@ -73,21 +77,23 @@ def explain_records(
         raise ConfigError(
             f"explain works on {' and '.join(_PIECES)}, and {task.modality.name} data is {task.modality.kind}."
         )
-    check_numbers({"num_random": num_random, "seed": seed})
+    check_numbers({"num_random": num_random, "seed": seed, "nearest": nearest})
     check_roles(columns, list(predictor.roles))
     if num_random == 1:
         raise ConfigError(f"num_random must be 0 (no comparison) or at least 2, found {num_random}.")
     method: Explainer = registry.build("explainer", explainer)
     method.check(task)
     require_kind(method, task.modality, registry.classes("explainer"))
+    finder = NeighbourFinder(predictor, nearest) if nearest else None
     found: list[Explanation] = []
     with evaluating(task):
         for record, example in _examples(predictor, records, columns or {}):
             prediction = predictions(task, [example])[0]
             targets = task.targets(prediction, of)
-            if not targets:
-                found.append(_nothing(task, method, record, example, prediction))
-            found += [_one(task, method, record, example, prediction, t, num_random, seed) for t in targets]
+            new = [_one(task, method, record, example, prediction, t, num_random, seed) for t in targets]
+            new = new or [_nothing(task, method, record, example, prediction)]
+            near = None if finder is None else finder(record, prediction)
+            found += [replace(e, nearest=near) for e in new]
     return found
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from pretune.faithfulness import Faithfulness
+    from pretune.nearest_examples import NearestExamples
 
 _LOOSE = 0.05
 
@@ -34,6 +35,7 @@ class Explanation:
         delta: Completeness gap: sum of scores minus what they should sum to; None where there is no such sum.
         faithfulness: Comparison with random orders; None when not asked for or when there are too few pieces.
         note: Why there is nothing to show.
+        nearest: What the record is near to, where that was asked for.
     """
 
     kind: ClassVar[str]
@@ -49,10 +51,16 @@ class Explanation:
     delta: float | None = None
     faithfulness: Faithfulness | None = None
     note: str | None = None
+    nearest: NearestExamples | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
         raise NotImplementedError
+
+    @property
+    def near(self) -> dict[str, Any]:
+        """What `to_dict` says of neighbours: nothing, or ``nearest``."""
+        return {} if self.nearest is None else {"nearest": self.nearest.to_dict()}
 
     @property
     def total(self) -> float:
@@ -121,7 +129,8 @@ class Explanation:
         parts += [
             Text(f"{name} {value} (random orders {control})", style="dim") for name, value, control in self.figures
         ]
-        return Group(*parts, *(Text(remark, style="italic") for remark in self.remarks))
+        parts += [Text(remark, style="italic") for remark in self.remarks]
+        return Group(*parts, *([] if self.nearest is None else [self.nearest.render()]))
 
     def bars(self) -> list[tuple[str, float]]:
         """Up to five most probable labels."""

@@ -52,7 +52,7 @@ class HeatMap(Explanation):
         tested = self.faithfulness
         facts = {name: getattr(self, name) for name in ("name", "target", "answer", "explainer", "prediction")}
         facts |= {"delta": self.delta, "note": self.note, "patch": self.patch, "scores": self.scores.tolist()}
-        return facts | {"faithfulness": tested and asdict(tested), "verdict": tested and tested.verdict}
+        return facts | {"faithfulness": tested and asdict(tested), "verdict": tested and tested.verdict} | self.near
 
     @property
     def total(self) -> float:

@@ -24,6 +24,7 @@ from pretune.objectives.base import require_kind
 from pretune.run_calibration import finisher
 from pretune.sources import Source
 from pretune.tasks.base import Prediction, Task
+from pretune.unlike_pool import UnlikePool
 
 CHUNK = 2048
 """Records that are read, sorted into length buckets and predicted together."""
@@ -67,6 +68,7 @@ class Predictor:
         files: str | Path | None = None,
         abstain: float | None = None,
         calibrated: bool = False,
+        ood: bool = False,
     ) -> Iterator[Prediction]:
         """Predicts records one after the other, in input order, in memory that does not grow with the input.
 
@@ -79,6 +81,7 @@ class Predictor:
             abstain: Adds the set of answers that holds the true one with this probability, and gives no answer where
                 it is not one answer; of a run with a calibration.json. Computed in float32.
             calibrated: Whether probabilities get the temperature of calibration.json.
+            ood: Also say how far each record is from the pre-training data; needs `pretune index`.
 
         Yields:
             One JSON-able prediction a row; a row that cannot be used gives ``{"error", "row"}`` in its place.
@@ -91,12 +94,14 @@ class Predictor:
         check_roles(columns, list(self.roles))
         finish = finisher(self.task, self.path, abstain=abstain, calibrated=calibrated)
         precision = self.precision if finish is None else "fp32"
+        unlike = UnlikePool(self.task, self.path) if ood else None
         data = self.task.source(source)
         rows = stream_records(data, roles=self.roles, columns=columns or {}, required=self.required)
         opened = contextlib.nullcontext() if files is None else self.task.writer(Path(files))
         with opened as write:
             while part := list(itertools.islice(rows, chunk)):
-                for (record, _), prediction in zip(part, self._predict_rows(part, batch_size, precision), strict=True):
+                found = self._predict_rows(part, batch_size, precision, unlike)
+                for (record, _), prediction in zip(part, found, strict=True):
                     if finish is not None:
                         prediction = finish(prediction)
                     if write is not None and record is not None and "error" not in prediction:
@@ -116,7 +121,11 @@ class Predictor:
         return [r for r in self.task.required_roles(self.modality) if r != self.task.label_role]
 
     def _predict_rows(
-        self, rows: Sequence[tuple[Any, Exception | None]], batch_size: int, precision: str
+        self,
+        rows: Sequence[tuple[Any, Exception | None]],
+        batch_size: int,
+        precision: str,
+        unlike: UnlikePool | None,
     ) -> Iterator[Prediction]:
         done: list[Prediction] = [{}] * len(rows)
         usable = [(i, record) for i, (record, error) in enumerate(rows) if error is None]
@@ -136,8 +145,9 @@ class Predictor:
                 good.append((i, example))
                 origins.append(self.modality.origin(record))
         found = predictions(self.task, [e for _, e in good], batch_size=batch_size, precision=precision)
-        for (i, _), origin, prediction in zip(good, origins, found, strict=True):
-            done[i] = origin | prediction
+        more = [{} for _ in good] if unlike is None else unlike([rows[i][0] for i, _ in good])
+        for (i, _), origin, prediction, said in zip(good, origins, found, more, strict=True):
+            done[i] = origin | prediction | said
         yield from done
 
     def _process(self, records: Sequence[Mapping[str, Any]]) -> Sequence[Example | PretuneError]:

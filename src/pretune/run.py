@@ -38,6 +38,7 @@ def predict(
     files: str | None = None,
     abstain: float | None = None,
     calibrated: bool = False,
+    ood: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Predicts every record, in input order; a bad row gives an ``error`` in its place.
 
@@ -51,10 +52,12 @@ def predict(
         abstain: Coverage, such as 0.95: adds the ``set`` (of numbers ``low`` and ``high``) that holds the true answer
             so often, and gives none where it is not one answer. Of a run that `calibrate` has seen; in float32.
         calibrated: Give probabilities the temperature that `calibrate` found; in float32.
+        ood: Also say how far each record is from the pre-training data, and whether that is too far; needs the index
+            of `index`.
     """
     predictor = _loaded(run, precision, abstain, calibrated)
     return predictor.stream(
-        data, columns=columns, batch_size=batch_size, files=files, abstain=abstain, calibrated=calibrated
+        data, columns=columns, batch_size=batch_size, files=files, abstain=abstain, calibrated=calibrated, ood=ood
     )
 
 
@@ -73,6 +76,7 @@ def explain(
     columns: Mapping[str, str] | None = None,
     num_random: int = 20,
     seed: int = 0,
+    nearest: int = 0,
 ) -> list[Explanation]:
     """Shows which words, pixels, or seconds and frequencies, decided, with faithfulness beside random explanations.
 
@@ -84,9 +88,18 @@ def explain(
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
         num_random: Random orders of the same pieces that the explanation is compared with; 0 leaves that out.
         seed: Of the random orders.
+        nearest: How many of the nearest labelled, and of the nearest pre-training examples, to add; needs the index of
+            `index`.
     """
     return explain_records(
-        load(run), data, explainer=explainer, of=of, columns=columns, num_random=num_random, seed=seed
+        load(run),
+        data,
+        explainer=explainer,
+        of=of,
+        columns=columns,
+        num_random=num_random,
+        seed=seed,
+        nearest=nearest,
     )
 
 
@@ -103,6 +116,7 @@ def predict_command(
     files: str | None = None,
     abstain: float | None = None,
     calibrated: bool = False,
+    ood: bool = False,
     out: str | None = None,
 ) -> int:
     """Predicts every record, one JSON line each, in input order.
@@ -117,6 +131,7 @@ def predict_command(
         abstain: Coverage, such as 0.95: adds the set of answers (of numbers low and high) that holds the true one so
             often, and gives none where it is not one answer; needs `pretune calibrate`.
         calibrated: Give probabilities the temperature that `pretune calibrate` found.
+        ood: Also say how far each record is from the pre-training data (`pretune index` must have been run).
         out: File to write instead of standard output.
     """
     failed = total = 0
@@ -124,7 +139,7 @@ def predict_command(
     options: dict[str, Any] = {"columns": columns, "batch_size": batch_size, "files": files}
     silent = 0
     with _writing(out) as stream:
-        for row in predictor.stream(data, **options, abstain=abstain, calibrated=calibrated):
+        for row in predictor.stream(data, **options, abstain=abstain, calibrated=calibrated, ood=ood):
             total, failed = total + 1, failed + ("error" in row)
             silent += bool(row.get("abstained"))
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -164,6 +179,7 @@ def explain_command(
     columns: Mapping[str, str] | None = None,
     num_random: int = 20,
     seed: int = 0,
+    nearest: int = 0,
     out: str | None = None,
 ) -> int:
     """Shows which words, pixels, or seconds and frequencies, decided, with faithfulness beside random explanations.
@@ -176,12 +192,15 @@ def explain_command(
         columns: Column of each role, where the usual names do not fit.
         num_random: Random orders of the same pieces that the explanation is compared with; 0 leaves that out.
         seed: Of the random orders.
+        nearest: How many of the nearest labelled and pre-training examples to add (`pretune index` must have been run).
         out: A .html page, a .json file or (of pictures, sound and sequences) a .png to write as well.
     """
     if out is not None and Path(out).suffix not in (".html", ".json", ".png"):
         raise ConfigError(f'--out ends with .html, .json or .png; found "{out}".')
     records = _text_or_file(data)
-    found = explain(run, records, explainer=explainer, of=of, columns=columns, num_random=num_random, seed=seed)
+    found = explain(
+        run, records, explainer=explainer, of=of, columns=columns, num_random=num_random, seed=seed, nearest=nearest
+    )
     _console().print(*(e.render() for e in found))
     if out is not None:
         _write_explanations(found, Path(out))

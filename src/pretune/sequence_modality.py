@@ -31,6 +31,9 @@ _PIECE, _SEGMENT = 2048, 32
 
 _BPE_LETTERS = 5_000_000
 
+_SHOWN = 60
+"""Letters of a sequence that stand for it where records are listed."""
+
 _MOST_RELATED = 0.5
 """Share of the records in one group of near sequences from which on groups cannot be held out."""
 
@@ -172,6 +175,33 @@ class SequenceModality(TokenModality):
     def origin(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """The ``id`` of the record, as of a FASTA header."""
         return {"id": record["id"]} if record.get("id") is not None else {}
+
+    def shown(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """``id``, where there is one, the first letters as ``start``, and ``num_letters``."""
+        text = self.alphabet.clean("".join(record["tokens"]) if "tokens" in record else record["sequence"])
+        return self.origin(record) | {"start": text[:_SHOWN], "num_letters": len(text)}
+
+    def unlabelled_records(
+        self, source: Any, *, length: int | None = None
+    ) -> Iterator[tuple[dict[str, Any] | None, data.RowError | None]]:
+        """Pieces of the sequences, since contigs are longer than any model reads; a piece's ``id`` says its place."""
+        size = length or self.max_length - 2
+        for record, error in super().unlabelled_records(source):
+            if record is None:
+                yield record, error
+                continue
+            for piece in self._cut(record, size):
+                yield piece, None
+
+    def _cut(self, record: dict[str, Any], size: int) -> Iterator[dict[str, Any]]:
+        """The record itself, or pieces of `size` letters; a shorter rest belongs to the last piece but is not read."""
+        text = "".join(record["sequence"].split())
+        if len(text) <= size:
+            yield record
+            return
+        name = record.get("id") or f"row {record['_row']}"
+        for start in range(0, len(text) - size + 1, size):
+            yield record | {"sequence": text[start : start + size], "id": f"{name}:{start + 1}-{start + size}"}
 
     def process(self, record: Mapping[str, Any]) -> Example:
         """One ``sequence`` to at most max_length tokens; see `process_many`."""

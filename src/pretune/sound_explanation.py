@@ -61,7 +61,7 @@ class SoundExplanation(Explanation):
         facts |= {"delta": self.delta, "note": self.note, "rate": self.rate, "seconds": self.seconds}
         facts |= {"span": None if self.span is None else list(self.span)}
         facts |= {"windows": self.windows, "bands": self.bands, "scores": self.cells.tolist()}
-        return facts | {"faithfulness": tested and asdict(tested), "verdict": tested and tested.verdict}
+        return facts | {"faithfulness": tested and asdict(tested), "verdict": tested and tested.verdict} | self.near
 
     # -- what there is -----------------------------------------------------------------------------------------------
 

@@ -65,6 +65,18 @@ VERBS = {
         ("explainer",),
         ("run", "data"),
     ),
+    "index": Verb(
+        "remember what a run learnt from, to find what a prediction is near to, or unlike",
+        "pretune index runs/ft --pool reviews/",
+        positional=("run",),
+        module="pretune.indexing",
+    ),
+    "label-next": Verb(
+        "which unlabelled records are worth a label next",
+        "pretune label-next runs/ft unlabelled/ --num 50 --out next.csv",
+        positional=("run", "data"),
+        module="pretune.labelling",
+    ),
     "check": Verb(
         "look for problems in data before any compute is spent",
         "pretune check labels.csv --task classification --test test.csv",

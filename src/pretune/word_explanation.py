@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["WordExplanation", "word_style"]
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
 from rich.text import Text
@@ -39,7 +39,7 @@ class WordExplanation(Explanation):
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
         verdict = {"verdict": self.faithfulness.verdict} if self.faithfulness else {}
-        return asdict(self) | verdict
+        return asdict(replace(self, nearest=None)) | verdict | self.near
 
     @property
     def total(self) -> float:

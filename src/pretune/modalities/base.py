@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Batch", "Corpus", "Example", "Modality", "truncated"]
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias
 
@@ -12,7 +12,9 @@ import numpy as np
 from transformers import PretrainedConfig
 
 from pretune.corruptions.base import Corruption
+from pretune.data import stream_records
 from pretune.method import Method
+from pretune.readers import RowError
 
 if TYPE_CHECKING:
     from pretune.classical import Classical
@@ -115,6 +117,25 @@ class Modality(Method):
     def origin(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """What a prediction repeats of its record, so that it can be found again (the file of an image)."""
         return {}
+
+    def shown(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """What shows a person a record, JSON-able and small: a text, a path, a name and its first letters."""
+        return self.origin(record)
+
+    def unlabelled_records(
+        self, source: Any, *, length: int | None = None
+    ) -> Iterator[tuple[dict[str, Any] | None, RowError | None]]:
+        """Records of unlabelled data one by one, or the error of a row, as `pretune.data.stream_records` gives them.
+
+        Args:
+            source: Unlabelled data.
+            length: Letters of the pieces into which a modality cuts records of any length (genomes); not given: as
+                many as it reads.
+        """
+        role = next(iter(self.inputs))
+        named = {r: c for r, c in self.columns.items() if r == role}
+        roles = {role: self.inputs[role], **self.names}
+        return stream_records(source, roles=roles, columns=named, required=(role,))
 
     def pad(self, examples: Sequence[Example]) -> Batch:
         """Examples of unequal length to one batch of model inputs."""

@@ -25,6 +25,7 @@ from pretune.media_records import input_key, inputs_of, path_of
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.pixel_corpus import PixelCorpus
 from pretune.progress import say
+from pretune.thumbnails import thumbnail
 
 if TYPE_CHECKING:
     from pretune.classical import Classical
@@ -233,6 +234,10 @@ class Image(Modality):
     def origin(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """``image``: the path, where there is one."""
         return path_of(record, "image")
+
+    def shown(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """``image``: the path; of what lies in memory or in an array a ``thumbnail``, a PNG in base64."""
+        return self.origin(record) or {"thumbnail": thumbnail(self.read(record))}
 
     def process(self, record: Mapping[str, Any]) -> Example:
         """Decodes and resizes ``image`` to ``pixel_values``: bytes, shape (image_size, image_size, channels)."""

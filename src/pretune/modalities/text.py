@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Text"]
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _MAX_LENGTH = 128
 _BATCH = 1024
+_SHOWN = 1000
+"""Characters of a text that stand for it where records are listed."""
 
 
 class Text(TokenModality):
@@ -159,6 +161,22 @@ class Text(TokenModality):
 
     def _documents(self, source: Any) -> data.Documents:
         return data.documents(source, text_column=self.columns.get("text"), boundary=self.boundary)
+
+    def unlabelled_records(
+        self, source: Any, *, length: int | None = None
+    ) -> Iterator[tuple[dict[str, Any] | None, data.RowError | None]]:
+        """Documents as pre-training has them: empty ones are none, and `boundary` says where one ends."""
+        for item in self._documents(source).tolerant():
+            if isinstance(item, data.RowError):
+                yield None, item
+            else:
+                yield {"text": item.text, "_file": item.file, "_row": item.row}, None
+
+    def shown(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """``text``, of words with spaces between them, and ``text_pair``; long ones without their end."""
+        whole = record["text"] if record.get("text") else " ".join(record["tokens"])
+        texts = {"text": whole, "text_pair": record.get("text_pair")}
+        return {k: v if len(v) <= _SHOWN else f"{v[:_SHOWN]}…" for k, v in texts.items() if v}
 
     def process(self, record: Mapping[str, Any]) -> Example:
         """Tokenises ``text`` (and ``text_pair``), or the words ``tokens``, to at most max_length tokens.

@@ -162,6 +162,10 @@ class Task(Objective):
         best, second = logits.topk(2, dim=-1).values.unbind(-1)
         return (best - second < BF16_MARGIN).reshape(len(logits), -1).any(1)
 
+    def uncertainty(self, logits: Tensor, batch: Batch, found: Sequence[Prediction]) -> list[float] | None:
+        """How unsure each prediction of a batch is, 0 (sure) to 1; None where the task gives no probability."""
+        return None
+
     def metrics(self, predictions: Sequence[Prediction], labels: Sequence[Any]) -> dict[str, float]:
         """Held-out metrics from predictions and raw labels; pure, so that it can be bootstrapped over records."""
         raise NotImplementedError

@@ -219,6 +219,13 @@ class Classification(Task):
         """As `Task.near_tie`; a multi-label answer is in doubt where any probability is close to 0.5."""
         return (logits.abs() < BF16_MARGIN).any(-1) if self.multi_label else super().near_tie(logits)
 
+    def uncertainty(self, logits: Tensor, batch: Batch, found: Sequence[Prediction]) -> list[float]:
+        """1 minus the gap between the two most probable labels; of several labels the mean nearness to 0.5."""
+        if self.multi_label:
+            return (1 - (2 * logits.float().sigmoid() - 1).abs()).mean(-1).tolist()
+        best = logits.float().softmax(-1).topk(2, dim=-1).values
+        return (1 - best[:, 0] + best[:, 1]).tolist()
+
     def metrics(self, predictions: Sequence[Prediction], labels: Sequence[Any]) -> dict[str, float]:
         """``accuracy`` (multi-label: of the whole set) and ``macro_f1``; multi-label also ``micro_f1``.
 

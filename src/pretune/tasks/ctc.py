@@ -263,6 +263,11 @@ class Ctc(Task):
             ],
         }
 
+    def uncertainty(self, logits: Tensor, batch: Batch, found: Sequence[Prediction]) -> list[float]:
+        """1 minus the mean confidence of the words; 1 where none was heard."""
+        heard = [[w["confidence"] for w in p["words"]] for p in found]
+        return [1 - float(np.mean(scores)) if scores else 1.0 for scores in heard]
+
     def metrics(self, predictions: Sequence[Prediction], labels: Sequence[Any]) -> dict[str, float]:
         """``wer`` and ``cer`` over all words and characters, ``char_accuracy`` (1 - cer), ``exact`` recordings."""
         return rates(self._edits(predictions, labels))

@@ -246,6 +246,14 @@ class Tagging(Task):
         found = _spans(tags) if self.entities else []
         return {"tags": tags, "spans": [_span(label, a, b, scores, example) for label, a, b in found]}
 
+    def uncertainty(self, logits: Tensor, batch: Batch, found: Sequence[Prediction]) -> list[float]:
+        """Mean entropy of the words' tags, as a share of the most that there can be."""
+        words = batch["word_index"] >= 0
+        spread = torch.special.entr(logits.float().softmax(-1)).sum(-1) / np.log(max(2, logits.shape[-1])) * words
+        records = batch["row_of"].to(logits.device)
+        sums, counts = (spread.new_zeros(len(found)).index_add(0, records, v.sum(1).float()) for v in (spread, words))
+        return (sums / counts.clamp(min=1)).tolist()
+
     def metrics(self, predictions: Sequence[Prediction], labels: Sequence[Any]) -> dict[str, float]:
         """Entities: ``precision``, ``recall``, ``f1`` (strict IOB2); else ``accuracy``, ``macro_f1``."""
         truth, guess = [self._normalised(row) for row in labels], [p["tags"] for p in predictions]
