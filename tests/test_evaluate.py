@@ -10,7 +10,7 @@ from rich.console import Console
 
 import planted
 from pretune.errors import DataError
-from pretune.evaluation import _buckets, calibration, confusion, evaluate, judge, predictions
+from pretune.evaluation import buckets, calibration, confusion, evaluate, judge, predictions
 from pretune.intervals import percentile_interval, resampled_indices
 from pretune.resampling import metric_intervals
 from pretune.tasks.classification import Classification
@@ -52,7 +52,7 @@ def test_no_examples_are_no_predictions(task):
 
 def test_buckets_hold_everything_once_within_the_budget():
     lengths = np.random.default_rng(0).integers(1, 900, 500).tolist()
-    found = list(_buckets(lengths, 8))
+    found = list(buckets(lengths, 8))
     assert sorted(i for b in found for i in b) == list(range(500))
     assert all(len(b) == 1 or len(b) * max(lengths[i] for i in b) <= 8 * 64 for b in found)
     assert all(len(b) <= 8 for b in found)

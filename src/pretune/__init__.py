@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pretune.errors import CollapseError, ConfigError, DataError, ModelError, NumericsError, PretuneError, RunError
 
 if TYPE_CHECKING:
+    from pretune.inspecting import inspect
     from pretune.run import check, evaluate, explain, finetune, load, predict, pretrain
 
 __version__ = "0.1.0"
@@ -24,12 +25,15 @@ __all__ = [
     "evaluate",
     "explain",
     "finetune",
+    "inspect",
     "load",
     "predict",
     "pretrain",
 ]
 
-_VERBS = dict.fromkeys(("check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"), "pretune.run")
+_VERBS = dict.fromkeys(("check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"), "pretune.run") | {
+    "inspect": "pretune.inspecting"
+}
 """Where each public function is."""
 
 

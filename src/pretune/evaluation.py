@@ -6,6 +6,7 @@ __all__ = [
     "Calibration",
     "Confusion",
     "Evaluation",
+    "buckets",
     "calibration",
     "confusion",
     "evaluate",
@@ -52,7 +53,7 @@ def predictions(
     """
     found: list[Prediction] = [{}] * len(examples)
     with evaluating(task), torch.inference_mode():
-        for chosen in _buckets([task.modality.length(e) for e in examples], batch_size):
+        for chosen in buckets([task.modality.length(e) for e in examples], batch_size):
             members = [examples[i] for i in chosen]
             batch, *others = (to_device(task.collate(v), task.device) for v in task.modality.views(members))
             rounded = precision == "bf16" and not others
@@ -75,7 +76,7 @@ def _bf16_logits(task: Task, batch: Batch) -> torch.Tensor:
     return logits
 
 
-def _buckets(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+def buckets(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
     """Indices of batches of similar length, longest first, so that too little memory shows at once."""
     order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").tolist()
     start = 0

@@ -52,6 +52,7 @@ _LIMITS = {
     "min_steps": _COUNT,
     "num_micro_batches": _COUNT,
     "num_random": _NATURAL,
+    "num_records": _COUNT,
     "num_validations": _COUNT,
     "num_workers": _NATURAL,
     "patience": _NATURAL,

@@ -6,7 +6,7 @@ only when that formula reproduces the task's own value on the whole set; any oth
 
 from __future__ import annotations
 
-__all__ = ["metric_intervals"]
+__all__ = ["metric_difference", "metric_intervals"]
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from pretune.intervals import Floats, Interval, percentile_interval, resampled_indices
+from pretune.intervals import LEVEL, RESAMPLES, Floats, Interval, percentile_interval, resampled_indices
 from pretune.tasks.base import Prediction, Task
 
 _WORK = 300_000  # records that plain recomputation may go through: a few seconds with scikit-learn
@@ -59,6 +59,41 @@ def metric_intervals(
     return {n: found[n] for n in metrics}
 
 
+def metric_difference(
+    task: Task,
+    first: Sequence[Prediction],
+    second: Sequence[Prediction],
+    labels: Sequence[Any],
+    metric: str,
+    *,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """By how much a metric is higher for the first predictions than for the second: a paired bootstrap over records.
+
+    Arguments are those of `metric_intervals`, with two predictions a record.
+    """
+    values = [task.metrics(side, labels)[metric] for side in (first, second)]
+    sides = [_sums(side, labels) for side in (first, second)]
+    fast = [f.get(metric) for _, f in sides]
+    if all(f is not None and _agrees(f, c, v) for f, (c, _), v in zip(fast, sides, values, strict=True)):
+        sums = _resampled_sums(np.hstack([columns for columns, _ in sides]), resamples, seed)
+        width = sides[0][0].shape[1]
+        parts = (sums[:, :width], sums[:, width:])
+        a, b = (f(part) for f, part in zip(fast, parts, strict=True) if f is not None)
+        return percentile_interval(values[0] - values[1], a - b, level)
+    scores = [task.rescored(side, labels) for side in (first, second)]
+    drawn = [r for block in resampled_indices(len(labels), _times(labels, resamples), seed) for r in block.tolist()]
+    pairs = [[score(row).get(metric, math.nan) for score in scores] for row in drawn]
+    return percentile_interval(values[0] - values[1], [a - b for a, b in pairs], level)
+
+
+def _times(labels: Sequence[Any], resamples: int) -> int:
+    """Resamples of a metric that is recomputed for each."""
+    return max(min(_FEWEST, resamples), min(resamples, _MOST, _WORK // len(labels)))
+
+
 def _agrees(formula: Statistic, columns: Floats, value: float) -> bool:
     ours = float(formula(columns.sum(axis=0, keepdims=True))[0])
     return math.isclose(ours, value, rel_tol=1e-6, abs_tol=1e-9)
@@ -89,7 +124,7 @@ def _plain(
     resamples: int,
     seed: int,
 ) -> dict[str, Interval]:
-    times = max(min(_FEWEST, resamples), min(resamples, _MOST, _WORK // len(labels)))
+    times = _times(labels, resamples)
     score = task.rescored(predicted, labels)
     drawn = [score(row) for block in resampled_indices(len(labels), times, seed) for row in block.tolist()]
     return {n: percentile_interval(v, [d.get(n, math.nan) for d in drawn], level) for n, v in metrics.items()}
