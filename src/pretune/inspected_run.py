@@ -18,6 +18,7 @@ from pretune import encoder, machine, registry
 from pretune.drift import cosine
 from pretune.errors import ModelError, PretuneError, RunError, similar
 from pretune.modalities.base import Modality
+from pretune.objectives.base import Objective
 from pretune.predicting import load
 from pretune.tasks.base import Task
 from pretune.weight_swap import Weights, encoder_weights, fitting
@@ -142,14 +143,18 @@ def _first_weights(
     recipe: dict[str, Any], model: PreTrainedModel, modality: Modality, task: Task | None
 ) -> dict[str, torch.Tensor]:
     """Random weights of the architecture, drawn as the run itself drew them if it began from scratch."""
-    auto_class = AutoModel
-    if task is not None:
-        auto_class = task.auto_class_for(modality.kind)
-    elif not recipe.get("from"):
-        auto_class = registry.build("objective", recipe["objective"]).auto_class(model.config.model_type)
+    config = copy.deepcopy(model.config)
     with torch.random.fork_rng():
         torch.manual_seed(int(recipe.get("seed") or 0))
-        built, _ = encoder.make(auto_class, copy.deepcopy(model.config))
+        if task is not None:
+            built, _ = encoder.make(task.auto_class_for(modality.kind), config)
+        elif recipe.get("from"):
+            built, _ = encoder.make(AutoModel, config)
+        else:  # objectives may set a part of it up themselves, as the positions of `mae`
+            objective: Objective = registry.build("objective", recipe["objective"])
+            begun, _ = encoder.make(objective.auto_class(config.model_type), config)
+            objective.setup(begun, modality)
+            built = objective.export()
     own = encoder_weights(model)
     return {n: w.to(own[n].device) for n, w in fitting(encoder_weights(built), model).items()}
 
