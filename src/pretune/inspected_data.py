@@ -83,7 +83,8 @@ def records_for(
     if run.task is not None and task is not None:
         raise ConfigError(f"{run.path} is fine-tuned and knows its task ({run.task.name}); leave --task out.")
     method = run.task or _task_for(run, task)
-    notes = [_seen(run, data)] if run.task is not None and _same(run, "train", data) else []
+    seen = test is None and run.task is not None and _same(run, "train", data)
+    notes = [_seen(run, data)] if seen else []
     return _read(run, method, _Named(data, None, test, columns=columns or {}), number, seed, notes)
 
 

@@ -107,8 +107,7 @@ def _probes(shown: Shown, states: Mapping[str, tuple[Layers, Layers | None]], se
     top = {name: best(curve) for name, curve in read.items()}
     order = list(read)
     gains = {
-        f"{new} over {old}": read[new][top[new]].above(read[old][top[old]])
-        for old, new in itertools.pairwise(order)
+        f"{new} over {old}": read[new][top[new]].above(read[old][top[old]]) for old, new in itertools.pairwise(order)
     }
     scores = {name: [r.score for r in curve] for name, curve in read.items()}
     return ProbeCurves(prober.scored.metric, prober.how, prober.baseline().score, scores, top, gains)

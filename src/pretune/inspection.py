@@ -158,7 +158,7 @@ def _moved_table(compared: Sequence[Compared]) -> Table:
 
 
 def _useful_table(useful: Usefulness) -> Table:
-    title = f"fall of {useful.metric} (whole model {useful.score:.4f})"
+    title = f"fall of {useful.metric}, in hundredths (whole model: {100 * useful.score:.1f})"
     table = Table(title=title, caption=f"{useful.num_records:,} records; paired bootstrap, 95% intervals")
     table.add_column("block")
     table.add_column("skipped", justify="right")
@@ -175,7 +175,7 @@ def _short(interval: Interval) -> str:
 
 
 def _signed(interval: Interval) -> str:
-    cell = f"{interval.value:+.3f} \\[{interval.low:.2f}, {interval.high:.2f}]"
+    cell = f"{100 * interval.value:+.1f} \\[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
     return cell if interval.excludes(0) else f"[dim]{cell}[/]"
 
 
@@ -206,6 +206,8 @@ def _gain(name: str, gain: Interval) -> str:
     new, _, old = name.partition(" over ")
     what = {"earlier": "Earlier training", "fine-tuned": "Fine-tuning"}.get(new, "Pre-training")
     beyond = f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}], best layer against best layer of {old} weights"
+    if gain.low == gain.high == 0:
+        return f"{what} did not change how well the best layer can be read."
     if gain.low > 0:
         return f"{what} made the label easier to read: {beyond}."
     if gain.high < 0:
