@@ -98,7 +98,8 @@ def _shortened(text: str, width: int = 42) -> str:
 
 def _drift(compared: Sequence[Compared], file: Path) -> Path:
     layers = list(compared[0].drift.layers)
-    types = list(compared[0].drift.types)
+    moved = any(value for one in compared for row in one.drift.types.values() for value in row.values())
+    types = list(compared[0].drift.types) if moved else []
     height = 3.6 + 0.24 * len(types)
     figure = blank(figsize=(max(6.5, _width(len(layers)) * len(compared) ** 0.5), height), layout="constrained")
     rows = [3.2, *([0.24 * len(types) + 0.4] if types else [])]
@@ -119,6 +120,8 @@ def _drift_bars(axes: Any, compared: Sequence[Compared], layers: Sequence[str]) 
     _name_layers(axes, layers)
     axes.set(ylabel="distance / length at start, %", title="how far the weights of each layer moved")
     axes.margins(y=0.15)
+    if axes.get_ylim()[0] < 0:  # nothing moved
+        axes.set_ylim(0, 1)
     axes.legend(frameon=False, fontsize=8)
 
 

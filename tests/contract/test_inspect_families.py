@@ -12,9 +12,10 @@ import torch
 from transformers import AutoModel
 
 import pixel_stand_in
+import planted_images
 import pretune
 import token_stand_in
-from planted_sounds import classed, small_config
+from planted_sounds import classed, small_config, spoken
 from pretune import encoder
 from pretune.drift import drift, layer_names
 from pretune.features import model_inputs
@@ -24,6 +25,7 @@ from pretune.modalities.audio import Audio
 from pretune.modalities.image import Image
 from pretune.usefulness import skipping
 from pretune.weight_swap import encoder_weights, holding
+from protein_stand_in import proteins
 
 TOKENS = ("bert", "modernbert", "esm", "electra")
 PIXELS = ("vit", "resnet", "convnext")
@@ -136,3 +138,40 @@ def test_a_run_that_learnt_nothing_has_not_moved_from_its_first_weights(name, ob
     assert max(v for v in one.drift.layers.values() if v is not None) < 1e-3
     if name == "text":
         assert one.drift.layers["embeddings"] < 1e-6
+
+
+# -- tasks whose labels no linear probe reads --------------------------------------------------------------------------
+
+
+def scratch(data: Any, folder: Path, **options: Any) -> dict[str, Any]:
+    pretune.finetune(data, out=str(folder), scratch=True, budget="2steps", batch_size=4, size="tiny", **options)
+    return inspect(str(folder), data=data, num_records=12).to_dict()
+
+
+def dense(root: Path, task: str) -> dict[str, Any]:
+    records = {"detection": planted_images.boxed, "segmentation": planted_images.masked}[task](12)
+    options = {"name": task, "width": 16}
+    return scratch(records, root / "run", task=options, modality={"name": "image", "image_size": 24})
+
+
+def words(root: Path, _: str) -> dict[str, Any]:
+    return scratch(spoken(12), root / "run", task="ctc", modality="audio")
+
+
+def pairs(root: Path, task: str) -> dict[str, Any]:
+    options = {"name": task, "width": 8, "num_convolutions": 1}
+    return scratch(proteins(12), root / "run", task=options, modality="protein", valid_rate=0.2)
+
+
+@pytest.mark.parametrize(
+    ("made", "task"),
+    [(dense, "detection"), (dense, "segmentation"), (words, "ctc"), (pairs, "contacts"), (pairs, "structure")],
+)
+def test_without_probes_there_are_likeness_drift_and_usefulness(made, task, tmp_path):
+    found = made(tmp_path, task)
+    assert found["probes"] is None
+    assert any(f"Labels of {task} are not one a record or word" in n for n in found["notes"])
+    (one,) = found["compared"]
+    assert len(one["cka"]) == len(found["layers"])
+    assert 0 < one["drift"]["layers"][found["layers"][1]] < 0.5
+    assert [b["layer"] for b in found["usefulness"]["blocks"]] == found["layers"][1:]
