@@ -170,7 +170,7 @@ def _read(run: Inspected, method: Task, named: _Named, number: int, seed: int, n
         notes = [*notes, "Scored on the validation records, which chose the weights: slightly too good."]
     elif run.task is not None and named.data == run.recipe.get("data") and not len(chosen):
         notes = [*notes, _seen(run, named.data)]
-    learnt = _part(run, method, learn, str(named.data), seed, grouped=True)
+    learnt = _part(run, method, learn, str(named.data), seed, grouped=not len(chosen))
     if run.task is None and learnt.answers is None:
         raise ConfigError(
             f"Labels of {method.name} are not one a record, word or residue, which is what a linear probe reads; give "

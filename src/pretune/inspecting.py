@@ -213,9 +213,9 @@ def inspect_command(
     )
     found.print()
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(file, json.dumps(found.to_dict(), indent=2) + "\n")
     from pretune.inspection_pictures import draw
 
     draw(found, folder / "inspection")
+    write_text(file, json.dumps(found.to_dict(), indent=2) + "\n")
     say(f"wrote {file} and {folder / 'inspection'}")
     return 0

@@ -7,6 +7,7 @@ __all__ = ["Compared", "Inspection", "ProbeCurves"]
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group
@@ -143,7 +144,7 @@ def _moved_table(compared: Sequence[Compared]) -> Table:
     table = Table(title="what moved: relative distance of weights, likeness of states (CKA)")
     table.add_column("layer")
     for one in compared:
-        name = f"{one.run}\n" if len(compared) > 1 else ""
+        name = f"{Path(one.run).name}\n" if len(compared) > 1 else ""
         table.add_column(f"{name}weights", justify="right")
         if one.cka is not None:
             table.add_column(f"{name}CKA", justify="right")

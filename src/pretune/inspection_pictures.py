@@ -103,7 +103,7 @@ def _drift(compared: Sequence[Compared], file: Path) -> Path:
     height = 3.6 + 0.24 * len(types)
     figure = blank(figsize=(max(6.5, _width(len(layers)) * len(compared) ** 0.5), height), layout="constrained")
     rows = [3.2, *([0.24 * len(types) + 0.4] if types else [])]
-    top, *below = figure.subfigures(len(rows), 1, height_ratios=rows)
+    top, *below = figure.subfigures(len(rows), 1, height_ratios=rows, squeeze=False).ravel()
     _drift_bars(top.subplots(), compared, layers)
     if below:
         _drift_types(below[0], compared, types)

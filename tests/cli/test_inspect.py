@@ -136,6 +136,11 @@ def test_what_cannot_be_compared_with_is_said(capsys, tmp_path):
     assert {p.name for p in (tmp_path / "orphan").iterdir()} >= {"inspection.json"}
 
 
+def test_a_frozen_run_is_drawn_too(capsys, tmp_path):
+    run(f"freeze --num_records 30 --out {tmp_path}", capsys)
+    assert (tmp_path / "inspection" / "drift.png").stat().st_size > 1000
+
+
 def test_training_data_is_named_as_such(capsys, tmp_path):
     out, _ = run(f"full --data labels.csv --out {tmp_path}", capsys)
     assert '"labels.csv" is what full was fine-tuned on' in out
