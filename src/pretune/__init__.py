@@ -9,6 +9,7 @@ from pretune.errors import CollapseError, ConfigError, DataError, ModelError, Nu
 if TYPE_CHECKING:
     from pretune.calibrating import calibrate
     from pretune.indexing import index
+    from pretune.inspecting import inspect
     from pretune.label_errors import suspects
     from pretune.labelling import label_next
     from pretune.run import check, evaluate, explain, finetune, load, predict, pretrain
@@ -31,6 +32,7 @@ __all__ = [
     "explain",
     "finetune",
     "index",
+    "inspect",
     "label_next",
     "load",
     "predict",
@@ -42,6 +44,7 @@ __all__ = [
 _VERBS = dict.fromkeys(("check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"), "pretune.run") | {
     "calibrate": "pretune.calibrating",
     "index": "pretune.indexing",
+    "inspect": "pretune.inspecting",
     "label_next": "pretune.labelling",
     "study": "pretune.studying",
     "suspects": "pretune.label_errors",

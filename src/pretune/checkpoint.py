@@ -34,6 +34,7 @@ _FREE_TO_CHANGE = ("out", "overwrite", "tracker", "checkpoint_every")
 _OWN = (
     *("recipe.yaml", "lineage.json", "metrics.jsonl", "test.json", "seeds.json", "calibration.json"),
     *("checkpoints", "modality", "model", "neighbours", "seeds", "tracker"),
+    *("inspection.json", "inspection"),
 )
 """What a run writes, and all that replacing one removes."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Labelled", "finetune", "labelled", "raw_labels", "read_parts"]
+__all__ = ["VALID_RATE", "Labelled", "finetune", "labelled", "parts_of", "processed", "raw_labels"]
 
 import json
 from collections.abc import Mapping, Sequence
@@ -182,10 +182,10 @@ def _once(
         going_on = run.check(recipe, data=contents, overwrite=overwrite)
         method.modality = source
         rate_held = VALID_RATE if valid_rate is None else valid_rate
-        parts = read_parts(data, valid, test, rate_held, method, source, dict(columns or {}), seed)
+        parts = parts_of(data, valid, test, rate_held, method, source, dict(columns or {}), seed)
         method.learn_labels(raw_labels(parts[0], method))
         prepare(source, parts[0], from_, run.path / "modality" if going_on else None)
-        seen, kept, final = (_process(part, method, source) for part in parts)
+        seen, kept, final = (processed(part, method, source) for part in parts)
         _say_truncated(method, source, sum(map(len, parts)))
         cut = _folds(seen.records, method, source, strategies, seed)
         ready = ready_to_train(method, source, strategies, _weights(from_, scratch, source, size, family), lr, seed)
@@ -226,7 +226,7 @@ def _weights(
     return encoder.read_config(from_) if scratch else from_
 
 
-def read_parts(
+def parts_of(
     data: Any,
     valid: Any,
     test: Any,
@@ -317,7 +317,7 @@ def labelled(data: Any, task: Task, source: Modality, columns: dict[str, str]) -
         DataError: Data that cannot be read, or a label that the task does not know; names file and row.
     """
     check_roles(columns, [*task.input_roles(source), task.label_role])
-    found = _process(_read(data, task, source, columns), task, source)
+    found = processed(_read(data, task, source, columns), task, source)
     _say_truncated(task, source, len(found.labels))
     return found
 
@@ -332,7 +332,7 @@ def raw_labels(records: Dataset, task: Task) -> list[Any]:
     return [task.read_label(r, task.label_role) for r in records]
 
 
-def _process(records: Dataset, task: Task, source: Modality) -> Labelled:
+def processed(records: Dataset, task: Task, source: Modality) -> Labelled:
     """Every record with its label; an error names the file and row."""
     rows = [dict(r) for r in records]
     labels = raw_labels(records, task)

@@ -60,6 +60,7 @@ _LIMITS = {
     "num_micro_batches": _COUNT,
     "num_pool": _NATURAL,
     "num_random": _NATURAL,
+    "num_records": _COUNT,
     "num_validations": _COUNT,
     "num_workers": _NATURAL,
     "patience": _NATURAL,

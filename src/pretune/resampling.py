@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from pretune.intervals import Floats, Interval, percentile_interval, resampled_indices
+from pretune.intervals import LEVEL, RESAMPLES, Floats, Interval, percentile_interval, resampled_indices
 from pretune.tasks.base import Prediction, Task
 
 _WORK = 300_000  # records that plain recomputation may go through: a few seconds with scikit-learn
@@ -95,9 +95,9 @@ def paired_interval(
     labels: Sequence[Any],
     name: str,
     *,
-    level: float,
-    resamples: int,
-    seed: int,
+    level: float = LEVEL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Interval:
     """The difference of a metric between two predictions of the same records, resampled together.
 

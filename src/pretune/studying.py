@@ -18,7 +18,7 @@ from pretune import registry
 from pretune.budget import Budget
 from pretune.encoder import model_folder
 from pretune.errors import ConfigError, DataError
-from pretune.finetuning import raw_labels, read_parts
+from pretune.finetuning import parts_of, raw_labels
 from pretune.label_draws import label_numbers
 from pretune.limits import check_numbers
 from pretune.modalities.base import Modality
@@ -147,7 +147,7 @@ def study(
         say(f"there is no classical baseline for {method.name} on {source.name}: the study goes without")
     method.modality = source
     rate = (0.3 if test_rate is None else test_rate) if test is None else 0.0
-    pool, held, tested = read_parts(data, None, test, rate, method, source, dict(columns or {}), seed)
+    pool, held, tested = parts_of(data, None, test, rate, method, source, dict(columns or {}), seed)
     test_records = tested if test is not None else held
     if len(test_records) < 2:
         raise DataError(f"A study needs test records, found {len(test_records)}; give --test with more of them.")

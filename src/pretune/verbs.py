@@ -77,6 +77,12 @@ VERBS = {
         positional=("run", "data"),
         module="pretune.labelling",
     ),
+    "inspect": Verb(
+        "what pre-training learned and what fine-tuning moved, layer by layer",
+        "pretune inspect runs/ft --against runs/l2sp",
+        positional=("run",),
+        module="pretune.inspecting",
+    ),
     "check": Verb(
         "look for problems in data before any compute is spent",
         "pretune check labels.csv --task classification --test test.csv",
