@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pretune.errors import CollapseError, ConfigError, DataError, ModelError, NumericsError, PretuneError, RunError
 
 if TYPE_CHECKING:
+    from pretune.reporting.page import report
     from pretune.run import check, evaluate, explain, finetune, load, predict, pretrain
 
 __version__ = "0.1.0"
@@ -27,9 +28,12 @@ __all__ = [
     "load",
     "predict",
     "pretrain",
+    "report",
 ]
 
-_VERBS = dict.fromkeys(("check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"), "pretune.run")
+_VERBS = dict.fromkeys(("check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"), "pretune.run") | {
+    "report": "pretune.reporting.page"
+}
 """Where each public function is."""
 
 
