@@ -70,8 +70,8 @@ def wrongness(task: Task, prediction: Prediction, label: Any) -> float:
     if (cell := sort_of(prediction, label)) is not None:
         return float(prediction["probabilities"][cell[1]]) if cell[0] != cell[1] else 0.0
     if "labels" in prediction:
-        p, truth = prediction["probabilities"], set(task.read_label({"label": label}, "label"))
-        return sum(1 - v if name in truth else v for name, v in p.items() if (name in truth) != (v >= 0.5))
+        p, named = prediction["probabilities"], set(task.read_label({"label": label}, "label"))
+        return sum(1 - v if name in named else v for name, v in p.items() if (name in named) != (v >= 0.5))
     if "value" in prediction:
         return abs(prediction["value"] - float(label))
     if "tags" in prediction:

@@ -90,15 +90,15 @@ def _parts(
         required=task.required_roles(task.modality),
     )
     while part := list(itertools.islice(rows, CHUNK)):
-        records = []
+        records: list[Mapping[str, Any]] = []
         for record, error in part:
             if error is not None or record is None:
                 raise error or DataError("A row has neither a record nor an error.")
             records.append(record)
         inputs = [{k: v for k, v in r.items() if k != task.label_role} for r in records]
         examples = task.process(inputs)
-        for record, example in zip(records, examples, strict=True):
-            _check(task, record, example)
+        for known, example in zip(records, examples, strict=True):
+            _check(task, known, example)
         yield records, predictions(task, examples, precision=predictor.precision)
 
 

@@ -28,10 +28,11 @@ def explanation_section(facts: Facts) -> Section | None:
     chosen = [*wrong, *kept.of(RIGHT)[: facts.num_explained - len(wrong)]]
     say(f"explaining {plural(len(chosen), 'prediction')}")
     told: list[tuple[str, Markup]] = []
-    styles, found = "", []
+    found: list[Explanation] = []
+    styles = ""
     try:
         for example in chosen:
-            if explained := _explained(facts, example)[: facts.num_explained - len(found)]:
+            if explained := _explained(facts, example):
                 styles, body = part(explained)
                 told.append((_heading(example), Markup(_lowered(_TAGS, body))))
                 found += explained
@@ -69,7 +70,7 @@ def _explained(facts: Facts, example: Example) -> list[Explanation]:
     assert facts.predictor is not None
     hidden = ("_file", "_row", facts.predictor.task.label_role)
     record = {k: v for k, v in example.record.items() if k not in hidden and v is not None}
-    return explain_records(facts.predictor, [record])
+    return explain_records(facts.predictor, [record], num_targets=1)
 
 
 def _faithless(found: Sequence[Explanation]) -> int:
@@ -82,6 +83,6 @@ def _sentence(found: Sequence[Explanation]) -> str:
         return "What of the input spoke for an answer, and what against it."
     good = len(tested) - _faithless(found)
     return (
-        f"What of the input spoke for an answer, and what against it. {good} of {len(tested)} explanations name what the "
-        "model used better than chance would."
+        f"What of the input spoke for an answer, and what against it. {good} of {len(tested)} explanations name what "
+        "the model used better than chance would."
     )

@@ -62,8 +62,8 @@ def metrics_section(facts: Facts) -> Section | None:
     else:
         level = f"{evaluation.get('level', 0.95):.0%}"
         sentence = (
-            f"Measured on {evaluation['num_records']:,} records that the model has never seen. The interval says how far "
-            f"chance in choosing them may have moved the value: it holds the true one {level} of the time."
+            f"Measured on {evaluation['num_records']:,} records that the model did not learn from. The interval says "
+            f"how far chance in choosing them may have moved the value: it holds the true one {level} of the time."
         )
     body = render(
         "report_metrics.html.j2",
@@ -299,7 +299,7 @@ def _said(stated: Mapping[str, Any]) -> list[str]:
         found.append(f"Probabilities were off by {100 * ece['before']:.1f} points{better}.")
     if isinstance(number, int) and number > 0:
         found.append(
-            f"Sets of answers with a promised coverage rest on {number:,} records: up to {100 * number / (number + 1):.1f}% "
-            "can be promised, for new records that are like them."
+            f"Sets of answers with a promised coverage rest on {number:,} records: up to "
+            f"{100 * number / (number + 1):.1f}% can be promised, for new records that are like them."
         )
     return found

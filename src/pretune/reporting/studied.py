@@ -94,7 +94,7 @@ def _by_labels(means: Rows, titles: Mapping[str, str], metric: str) -> str:
     axes.set_xlabel("labels")
     axes.set_ylabel(metric.replace("_", " "))
     axes.legend(fontsize=8, frameon=False, labelcolor=SOFT)
-    listed = ", ".join(f"{titles.get(r.get('arm'), r.get('arm'))} {r['labels']}: {r['value']:.3f}" for r in means)
+    listed = ", ".join(f"{_title(r, titles)} {r['labels']}: {r['value']:.3f}" for r in means)
     return inline_svg(figure, f"Learning curves: {listed}")
 
 
@@ -106,14 +106,12 @@ def _forest(rows: Rows, titles: Mapping[str, str], metric: str) -> str:
         axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2, solid_capstyle="round")
         axes.plot([row["difference"]], [place], "o", color=colour, markersize=5, fillstyle="full" if clear else "none")
     axes.axvline(0, color=INK, linewidth=1, linestyle=DASHED)
-    names = [f"{titles.get(r.get('arm'), r.get('arm'))}, {r['labels']:,} labels" for r in reversed(rows)]
+    names = [f"{_title(r, titles)}, {r['labels']:,} labels" for r in reversed(rows)]
     axes.set_yticks(range(len(rows)), [n.replace("$", r"\$") for n in names])
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.tick_params(axis="y", length=0, labelsize=8)
     axes.set_xlabel(f"difference in {metric.replace('_', ' ')}")
-    said = "; ".join(
-        f"{titles.get(r.get('arm'), r.get('arm'))} at {r['labels']} labels {points(metric, *_three(r))}" for r in rows
-    )
+    said = "; ".join(f"{_title(r, titles)} at {r['labels']} labels {points(metric, *_three(r))}" for r in rows)
     return inline_svg(figure, f"Differences: {said}")
 
 
