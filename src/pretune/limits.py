@@ -50,6 +50,7 @@ _LIMITS = {
     "lr": _Limit(0, above=True),
     "max_grad_norm": _Limit(),
     "min_steps": _COUNT,
+    "num_explained": _NATURAL,
     "num_micro_batches": _COUNT,
     "num_random": _NATURAL,
     "num_validations": _COUNT,

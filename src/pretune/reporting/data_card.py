@@ -23,7 +23,7 @@ def data_section(facts: Facts) -> Section | None:
     body = render(
         "report_data.html.j2",
         where=facts.data or facts.stage.recipe.get("data"),
-        plain=[(k, clean(v)) for k, v in checked.facts.items() if not isinstance(v, Mapping)] if checked else [],
+        plain=_plain(checked) if checked else [],
         lengths=_lengths(checked) if checked else [],
         balances=_balances(checked) if checked else [],
         findings=_findings(checked) if checked else [],
@@ -60,6 +60,11 @@ def _findings(checked: CheckReport) -> list[tuple[str, str, list[str]]]:
     return found
 
 
+def _plain(checked: CheckReport) -> list[tuple[str, str]]:
+    """Single facts, and counts of which there is one."""
+    return [(k, clean(v)) for k, v in checked.facts.items() if not isinstance(v, Mapping) or len(v) == 1]
+
+
 def _lengths(checked: CheckReport) -> list[tuple[str, dict[str, str]]]:
     found = {k: v for k, v in checked.facts.items() if isinstance(v, Mapping) and "median" in v}
     return [(name, {k: clean(v) for k, v in row.items()}) for name, row in found.items()]
@@ -68,7 +73,7 @@ def _lengths(checked: CheckReport) -> list[tuple[str, dict[str, str]]]:
 def _balances(checked: CheckReport) -> list[tuple[str, str]]:
     """Pictures of counts."""
     found = {k: v for k, v in checked.facts.items() if isinstance(v, Mapping) and "median" not in v}
-    usable = {k: v for k, v in found.items() if v and all(isinstance(n, int | float) for n in v.values())}
+    usable = {k: v for k, v in found.items() if len(v) > 1 and all(isinstance(n, int | float) for n in v.values())}
     return [(_caption(name, counts), _bars(name, counts)) for name, counts in usable.items()]
 
 

@@ -81,7 +81,7 @@ def _text(record: Mapping[str, Any]) -> str:
     tokens = record.get("tokens")
     if tokens is not None:
         return tokens if isinstance(tokens, str) else " ".join(map(str, tokens))
-    return " ⁄⁄ ".join(str(record[k]) for k in ("text", "text_pair") if record.get(k))
+    return " / ".join(str(record[k]) for k in ("text", "text_pair") if record.get(k))
 
 
 def _sequence(record: Mapping[str, Any]) -> Piece:

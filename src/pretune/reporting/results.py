@@ -17,8 +17,11 @@ from pretune.reporting.records import piece_of
 from pretune.reporting.section import Section, is_share, metric_text, plural, render
 
 _MOST_CLASSES = 20
-_MOST_CELLS = 60
-"""Cells whose examples are shown: those of the most frequent confusions, and the right ones."""
+_MOST_CELLS = 40
+"""Most confusions whose examples are shown, beside the right answers of each class."""
+
+_OPEN_CELLS = 10
+"""Those that are listed at once; the others are behind one more click."""
 
 _MEANING = {
     "accuracy": "share of the answers that are right",
@@ -141,7 +144,7 @@ def confusion_section(facts: Facts) -> Section | None:
         labels=matrix.labels,
         rows=_matrix(matrix, counts, {c["name"] for c in cells}) if len(matrix.labels) <= _MOST_CLASSES else [],
         classes=_classes(matrix.labels, counts),
-        cells=cells,
+        groups=[cells[:_OPEN_CELLS], cells[_OPEN_CELLS:]],
     )
     return Section("confusion", "What is taken for what", _worst(matrix, counts), body)
 
@@ -207,7 +210,8 @@ def _cells(facts: Facts, matrix: Confusion, counts: NDArray[np.int64]) -> list[d
     if facts.measured is None or facts.predictor is None:
         return []
     filled = [(int(i), int(j)) for i, j in np.argwhere(counts)]
-    order = sorted(filled, key=lambda c: (c[0] == c[1], -counts[c]))[:_MOST_CELLS]
+    by_count = sorted(filled, key=lambda c: -counts[c])
+    order = [c for c in by_count if c[0] != c[1]][:_MOST_CELLS] + [c for c in by_count if c[0] == c[1]]
     found = []
     for i, j in order:
         true, predicted = matrix.labels[i], matrix.labels[j]

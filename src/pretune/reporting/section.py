@@ -14,7 +14,21 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-_SHARES = ("accuracy", "uar", "exact", "wer", "cer", "precision", "recall", "f1", "map", "iou", "lddt", "tm_score")
+_SHARES = (
+    "accuracy",
+    "uar",
+    "exact",
+    "wer",
+    "cer",
+    "precision",
+    "recall",
+    "f1",
+    "map",
+    "ap50",
+    "iou",
+    "lddt",
+    "tm_score",
+)
 """Parts of the names of metrics that are shares, which are written in per cent."""
 
 

@@ -68,7 +68,7 @@ def _loss(stage: Stage) -> str:
         said += f", held-out from {held[0]:.3g} to {held[-1]:.3g}"
     floor = stage.lineage.get("floor")
     if floor is not None:
-        axes.axhline(floor, color=INK, linewidth=1, linestyle=DASHED, label="knows nothing")
+        axes.axhline(floor, color=INK, linewidth=1, linestyle=DASHED, label="an answer that knows nothing")
         said += f"; an answer that knows nothing reaches {floor:.3g}"
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
@@ -85,7 +85,7 @@ def _validation(stage: Stage, primary: str) -> str:
     best = max(range(len(values)), key=lambda i: values[i])
     axes.annotate(
         f"kept: {metric_text(primary, values[best])}",
-        (steps[best], values[best]), (0, -11), textcoords="offset points", color=BLUE, fontsize=8,
+        (steps[best], values[best]), (0, -14), textcoords="offset points", color=BLUE, fontsize=8,
         ha="right" if best > len(values) / 2 else "left",
     )  # fmt: skip
     axes.set_xlabel("step")
@@ -99,7 +99,7 @@ def _rate(stage: Stage) -> str:
     steps, rates = _series(stage.rows, "lr")
     axes.plot(steps, rates, color=SOFT, linewidth=1.2)
     axes.set_xlabel("step")
-    axes.set_ylabel("learning rate")
+    axes.set_ylabel("rate")
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     return inline_svg(figure, f"learning rate, at most {max(rates, default=0):.3g}")
