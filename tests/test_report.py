@@ -28,6 +28,7 @@ from pretune.reporting.page import page_of
 from pretune.reporting.records import Room, piece_of
 from pretune.reporting.section import duration, metric_text, points
 from pretune.reporting.stages import name_of, read_stage
+from pretune.reporting.word_views import _marked
 
 HOSTILE = '<script>alert("x")</script>'
 SHORT = {"budget": "2steps", "batch_size": 8}
@@ -380,3 +381,12 @@ def test_numbers_are_written_as_people_do() -> None:
         "63.2%", "0.500", "not defined",
     ]  # fmt: skip
     assert points("macro_f1", 0.1, 0.05, 0.15) == "+10.0 points, 95% interval +5.0 to +15.0"
+
+
+def test_wrong_letters_stand_above_their_marks() -> None:
+    example = Example({"sequence": "ACGT" * 10}, list("HHEE" * 10), {"tags": "HHEE" * 9 + "HCEE"}, 1.0)
+    rows = _marked(example, entities=False)["rows"].splitlines()
+    letters, true, found, mark = rows[:4]
+    at = mark.index("^")
+    assert (letters[at], true[at], found[at]) == ("C", "H", "C")
+    assert "".join(r[6:] for r in rows[::4]) == ("ACGT" * 10)[17:]

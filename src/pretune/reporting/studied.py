@@ -110,7 +110,7 @@ def _forest(rows: Rows, titles: Mapping[str, str], metric: str) -> str:
     axes.set_yticks(range(len(rows)), [n.replace("$", r"\$") for n in names])
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.tick_params(axis="y", length=0, labelsize=8)
-    axes.set_xlabel(f"difference in {metric.replace('_', ' ')}")
+    axes.set_xlabel("difference")
     said = "; ".join(f"{_title(r, titles)} at {r['labels']} labels {points(metric, *_three(r))}" for r in rows)
     return inline_svg(figure, f"Differences: {said}")
 

@@ -21,6 +21,7 @@ from pretune.tag_schemes import to_iob2
 
 _AROUND, _LETTERS_AROUND = 6, 20
 _MOST_WORDS = 80
+_ROW = 30
 
 
 def tags_section(facts: Facts) -> Section | None:
@@ -82,7 +83,7 @@ def _marked(example: Example, entities: bool) -> dict[str, Any]:
     first = max(0, off[0] - reach)
     last = min(len(words), max(i for i in off if i < off[0] + _MOST_WORDS) + 1 + reach)
     return {
-        "letters": letters,
+        "rows": _rows(words[first:last], truth[first:last], found[first:last]) if letters else "",
         "before": first > 0,
         "after": last < len(words),
         "words": [
@@ -91,6 +92,14 @@ def _marked(example: Example, entities: bool) -> dict[str, Any]:
         ],
         "count": plural(len(off), "wrong tag"),
     }
+
+
+def _rows(letters: Sequence[str], truth: Sequence[str], found: Sequence[str]) -> str:
+    """Letters above their true and predicted tags, with a mark below what is wrong."""
+    marks = ["^" if t != f else " " for t, f in zip(truth, found, strict=True)]
+    named = (("", letters), ("true ", truth), ("found", found), ("", marks))
+    parts = range(0, len(letters), _ROW)
+    return "\n".join(f"{name:<6}{''.join(row[i : i + _ROW])}".rstrip() for i in parts for name, row in named)
 
 
 def _words(record: Any, example: Example) -> list[str]:
