@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pretune.inspecting import inspect
     from pretune.label_errors import suspects
     from pretune.labelling import label_next
+    from pretune.reporting.page import report
     from pretune.run import check, evaluate, explain, finetune, load, predict, pretrain
     from pretune.studying import study
 
@@ -37,6 +38,7 @@ __all__ = [
     "load",
     "predict",
     "pretrain",
+    "report",
     "study",
     "suspects",
 ]
@@ -46,6 +48,7 @@ _VERBS = dict.fromkeys(("check", "evaluate", "explain", "finetune", "load", "pre
     "index": "pretune.indexing",
     "inspect": "pretune.inspecting",
     "label_next": "pretune.labelling",
+    "report": "pretune.reporting.page",
     "study": "pretune.studying",
     "suspects": "pretune.label_errors",
 }

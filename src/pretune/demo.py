@@ -18,10 +18,9 @@ __all__ = [
 ]
 
 import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from jinja2 import Environment, PackageLoader
@@ -30,15 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 from pretune.checkpoint import write_text
 from pretune.errors import DataError
 from pretune.intervals import Interval, bootstrap, paired_difference
-
-# colours that the page's style sheet replaces, so that pictures follow dark mode
-_STYLE = {
-    "#010203": "var(--ink)",
-    "#040506": "var(--soft)",
-    "#070809": "var(--line)",
-    "#0a0b0c": "var(--for)",
-}
-_INK, _SOFT, _LINE, _BLUE = _STYLE
+from pretune.page_figures import BLUE, DASHED, INK, SOFT, bare, inline_svg
 
 
 class Wording(TypedDict):
@@ -270,77 +261,46 @@ def _strengths(scores: Sequence[float]) -> list[float]:
 
 def _accuracy_picture(systems: Sequence[System], num_labels: int, items: str) -> str:
     """Dots with whiskers for the systems, small dots for seeds, and a line at chance."""
-    figure, axes = _figure(2.1)
+    figure, axes = bare(2.1)
     for row, system in enumerate(reversed(systems)):
         interval = bootstrap(_per_text(system["correct"]))
-        colour = _BLUE if system is systems[0] else _INK
+        colour = BLUE if system is systems[0] else INK
         low, value, high = (100 * x for x in (interval.low, interval.value, interval.high))
         seeds = [100 * float(np.mean(s)) for s in system["correct"]]
         if len(seeds) > 1:
-            axes.plot(seeds, [row - 0.28] * len(seeds), "o", color=_SOFT, markersize=2.5)
+            axes.plot(seeds, [row - 0.28] * len(seeds), "o", color=SOFT, markersize=2.5)
         axes.plot([low, high], [row, row], color=colour, linewidth=2, solid_capstyle="round")
         axes.plot([value], [row], "o", color=colour, markersize=7)
         axes.text(value, row + 0.2, f"{value:.1f}%", color=colour, ha="center", va="bottom", fontsize=9)
     chance = 100 / num_labels
-    axes.axvline(chance, color=_SOFT, linewidth=1, linestyle=(0, (2, 2)))
-    axes.text(chance + 1, -0.45, "chance", color=_SOFT, fontsize=8)
+    axes.axvline(chance, color=SOFT, linewidth=1, linestyle=DASHED)
+    axes.text(chance + 1, -0.45, "chance", color=SOFT, fontsize=8)
     axes.set_yticks(range(len(systems)), [s["name"] for s in reversed(systems)])
     axes.set_ylim(-0.6, len(systems) - 0.4)
     axes.set_xlim(left=0)
     axes.set_xlabel(f"test {items} right, %")
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    return _svg(figure, "Accuracy of each system with its interval")
+    return inline_svg(figure, "Accuracy of each system with its interval")
 
 
 def _loss_picture(curve: Curve, wording: Wording) -> str:
     """Loss by what was seen, with the floor as a line."""
-    figure, axes = _figure(2.4)
-    axes.plot(np.asarray(curve["tokens"]) / 1e6, curve["loss"], color=_BLUE, linewidth=1.8)
+    figure, axes = bare(2.4)
+    axes.plot(np.asarray(curve["tokens"]) / 1e6, curve["loss"], color=BLUE, linewidth=1.8)
     if (floor := curve["floor"]) is not None:
-        axes.axhline(floor, color=_SOFT, linewidth=1, linestyle=(0, (2, 2)))
+        axes.axhline(floor, color=SOFT, linewidth=1, linestyle=DASHED)
         axes.annotate(
             f"{wording['floor']}: {floor:.2f}",
             (0.99, floor),
             (0, 3),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
-            color=_SOFT,
+            color=SOFT,
             fontsize=8,
             ha="right",
         )
     axes.set_xlabel(f"million {wording['seen']} seen")
     axes.set_ylabel(wording["loss"])
     axes.set_xlim(left=0)
-    return _svg(figure, f"Pre-training loss by {wording['seen']} seen")
-
-
-def _figure(height: float) -> tuple[Any, Any]:
-    """A bare figure of phone width: the text keeps its size there and grows on a wide screen."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(3.7, height), layout="constrained")
-    axes = figure.subplots()
-    axes.patch.set_visible(False)
-    figure.patch.set_visible(False)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(_LINE)
-    axes.tick_params(colors=_SOFT, labelsize=9)
-    axes.yaxis.label.set_color(_SOFT)
-    axes.xaxis.label.set_color(_SOFT)
-    return figure, axes
-
-
-def _svg(figure: Any, description: str) -> str:
-    """The figure as inline SVG whose text is text and whose colours are the page's."""
-    import matplotlib
-
-    file = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "pretune"}):
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    text = file.getvalue()
-    text = text[text.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{description}"', 1)
-    for colour, variable in _STYLE.items():
-        text = text.replace(colour, variable)
-    return text
+    return inline_svg(figure, f"Pre-training loss by {wording['seen']} seen")

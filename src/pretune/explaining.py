@@ -48,6 +48,7 @@ def explain_records(
     of: Any = None,
     columns: Mapping[str, str] | None = None,
     num_random: int = 20,
+    num_targets: int | None = None,
     seed: int = 0,
     nearest: int = 0,
 ) -> list[Explanation]:
@@ -62,6 +63,7 @@ def explain_records(
             predicted entity.
         columns: Column of a role where the usual names do not fit.
         num_random: Random orders that the explanation is compared with; 0 leaves the comparison out.
+        num_targets: Most targets (entities, words, boxes) of a record, the first ones; None: all.
         seed: Of the random orders.
         nearest: How many of the nearest labelled, and of the nearest pre-training examples, to add.
 
@@ -89,7 +91,7 @@ def explain_records(
     with evaluating(task):
         for record, example in _examples(predictor, records, columns or {}):
             prediction = predictions(task, [example])[0]
-            targets = task.targets(prediction, of)
+            targets = task.targets(prediction, of)[:num_targets]
             new = [_one(task, method, record, example, prediction, t, num_random, seed) for t in targets]
             new = new or [_nothing(task, method, record, example, prediction)]
             near = None if finder is None else finder(record, prediction)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Explanation", "figures_of", "page", "write_page"]
+__all__ = ["Explanation", "figures_of", "page", "part", "write_page"]
 
 import os
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, Template
 from rich.console import Group
 from rich.text import Text
 
@@ -156,10 +156,22 @@ def _signed(value: float) -> str:
 
 def page(explanations: Sequence[Explanation], title: str = "Why the model says so") -> str:
     """A self-contained HTML page."""
-    environment = Environment(loader=PackageLoader("pretune"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template("explanation.html.j2").render(
+    return _template().render(
         explanations=explanations, title=title, shared=explanations[0].together(explanations) if explanations else []
     )
+
+
+def part(explanations: Sequence[Explanation]) -> tuple[str, str]:
+    """The style sheet of `page`, and the explanations as HTML, for another page to hold."""
+    template = _template()
+    context = template.new_context({"explanations": explanations})
+    style, articles = ("".join(template.blocks[name](context)) for name in ("style", "articles"))
+    return style, articles
+
+
+def _template() -> Template:
+    environment = Environment(loader=PackageLoader("pretune"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template("explanation.html.j2")
 
 
 def write_page(explanations: Sequence[Explanation], file: str | Path, title: str = "Why the model says so") -> Path:

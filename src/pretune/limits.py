@@ -57,6 +57,7 @@ _LIMITS = {
     "nearest": _NATURAL,
     "num": _COUNT,
     "num_candidates": _COUNT,
+    "num_explained": _NATURAL,
     "num_micro_batches": _COUNT,
     "num_pool": _NATURAL,
     "num_random": _NATURAL,

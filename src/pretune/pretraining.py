@@ -179,6 +179,8 @@ def pretrain(
         lr=rate,
         batch_size=batch,
         floor=None if floor is None else floor.value,
+        floor_of=None if floor is None else floor.of,
+        floor_what=None if floor is None else floor.what,
     )
     _draw(run, method, held_out)
     export(run, method, source, facts)

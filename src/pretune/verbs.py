@@ -83,6 +83,12 @@ VERBS = {
         positional=("run",),
         module="pretune.inspecting",
     ),
+    "report": Verb(
+        "one page about a run or a study, for people who were not there",
+        "pretune report runs/ft --test test.csv",
+        positional=("run",),
+        module="pretune.reporting.page",
+    ),
     "check": Verb(
         "look for problems in data before any compute is spent",
         "pretune check labels.csv --task classification --test test.csv",

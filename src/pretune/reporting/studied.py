@@ -1,0 +1,202 @@
+"""What a study found: differences to scratch, labels saved, accuracy by minute."""
+
+from __future__ import annotations
+
+__all__ = ["study_section"]
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pretune.page_figures import BLUE, DASHED, INK, RED, SOFT, bare, inline_svg
+from pretune.reporting.facts import Facts
+from pretune.reporting.section import Section, duration, metric_text, plural, points, render
+from pretune.reporting.training import small_png
+
+_MARKERS = "os^Dv*Px"
+
+Rows = list[dict[str, Any]]
+
+
+def study_section(facts: Facts) -> Section | None:
+    """The comparison of arms, as figures and as tables; what study.json lacks is left out."""
+    study = facts.study
+    if not study:
+        return None
+    metric = str(study.get("metric", "score"))
+    means, compared = _rows(study, "means", "labels", "value"), _rows(study, "comparisons", "labels", "difference")
+    titles = {str(a.get("name")): str(a.get("title") or a.get("name")) for a in _rows(study, "arms", "name")}
+    body = render(
+        "report_study.html.j2",
+        figures=_figures(means, compared, titles, metric, bool(study.get("higher_is_better", True))),
+        means=[_mean(r, titles, metric) for r in means],
+        compared=[_comparison(r, titles, metric) for r in compared],
+        saved=[_saved(r, titles) for r in _rows(study, "labels_saved", "arm", "labels")],
+        efficiency=_table(_rows(study, "efficiency"), titles),
+        pretraining=[_pretraining(r, titles) for r in _rows(study, "pretraining", "arm")],
+        pictures=_pictures(study, facts),
+        metric=metric.replace("_", " "),
+    )
+    return Section("study", "Was it worth it? The study", _sentence(study), body)
+
+
+def _rows(study: Mapping[str, Any], name: str, *needed: str) -> Rows:
+    """The rows of a table that have what is needed."""
+    found = study.get(name)
+    if not isinstance(found, list):
+        return []
+    return [r for r in found if isinstance(r, dict) and all(r.get(k) is not None for k in needed)]
+
+
+def _sentence(study: Mapping[str, Any]) -> str:
+    seeds = {r.get("seed") for r in _rows(study, "scores", "seed")}
+    repeated = f", {plural(len(seeds), 'paired repetition')}" if seeds else ""
+    tested = f" on {study['num_test']:,} test records" if isinstance(study.get("num_test"), int) else ""
+    return (
+        f"The same labels, splits and compute for every arm{repeated}{tested}: what differs is where the weights start "
+        "and how they may move."
+    )
+
+
+# -- figures -----------------------------------------------------------------------------------------------------------
+
+
+def _figures(
+    means: Rows, compared: Rows, titles: Mapping[str, str], metric: str, higher: bool
+) -> list[tuple[str, str]]:
+    found = []
+    if len({r["labels"] for r in means}) > 1:
+        found.append((f"{metric.replace('_', ' ')} by number of labels", _by_labels(means, titles, metric)))
+    against = [r for r in compared if r.get("low") is not None and r.get("high") is not None]
+    if against:
+        better = "right" if higher else "left"
+        caption = f"differences with 95% intervals; {better} of the line is better, filled dots are clear"
+        found.append((caption, _forest(against, titles, metric)))
+    return found
+
+
+def _by_labels(means: Rows, titles: Mapping[str, str], metric: str) -> str:
+    figure, axes = bare(2.6)
+    for number, arm in enumerate(dict.fromkeys(r["arm"] for r in means if r.get("arm"))):
+        rows = sorted((r for r in means if r.get("arm") == arm), key=lambda r: r["labels"])
+        x, y = [r["labels"] for r in rows], [r["value"] for r in rows]
+        colour = (BLUE, INK, SOFT, RED)[number % 4]
+        style = {"color": colour, "linewidth": 1.5, "markersize": 4, "label": titles.get(arm, arm).replace("$", r"\$")}
+        axes.plot(x, y, marker=_MARKERS[number % len(_MARKERS)], linestyle="-" if number < 4 else "--", **style)
+        if all(r.get("low") is not None and r.get("high") is not None for r in rows):
+            axes.fill_between(
+                x, [r["low"] for r in rows], [r["high"] for r in rows], color=colour, alpha=0.12, linewidth=0
+            )
+    axes.set_xscale("log")
+    ticks = sorted({r["labels"] for r in means})
+    axes.set_xticks(ticks, [f"{t:,}" for t in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("labels")
+    axes.set_ylabel(metric.replace("_", " "))
+    axes.legend(fontsize=8, frameon=False, labelcolor=SOFT)
+    listed = ", ".join(f"{_title(r, titles)} {r['labels']}: {r['value']:.3f}" for r in means)
+    return inline_svg(figure, f"Learning curves: {listed}")
+
+
+def _forest(rows: Rows, titles: Mapping[str, str], metric: str) -> str:
+    figure, axes = bare(0.7 + 0.26 * len(rows))
+    for place, row in enumerate(reversed(rows)):
+        clear = bool(row.get("clear"))
+        colour = SOFT if not clear else BLUE if row["difference"] > 0 else RED
+        axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2, solid_capstyle="round")
+        axes.plot([row["difference"]], [place], "o", color=colour, markersize=5, fillstyle="full" if clear else "none")
+    axes.axvline(0, color=INK, linewidth=1, linestyle=DASHED)
+    names = [f"{_title(r, titles)}, {r['labels']:,} labels" for r in reversed(rows)]
+    axes.set_yticks(range(len(rows)), [n.replace("$", r"\$") for n in names])
+    axes.set_ylim(-0.7, len(rows) - 0.3)
+    axes.tick_params(axis="y", length=0, labelsize=8)
+    axes.set_xlabel("difference")
+    said = "; ".join(f"{_title(r, titles)} at {r['labels']} labels {points(metric, *_three(r))}" for r in rows)
+    return inline_svg(figure, f"Differences: {said}")
+
+
+def _three(row: Mapping[str, Any]) -> tuple[float, float, float]:
+    return row["difference"], row["low"], row["high"]
+
+
+def _pictures(study: Mapping[str, Any], facts: Facts) -> list[tuple[str, str]]:
+    named = study.get("pictures")
+    if not isinstance(named, Mapping) or facts.study_path is None:
+        return []
+    found = []
+    for name, caption in named.items():
+        file = facts.study_path / Path(str(name)).name
+        if file.suffix == ".png" and file.is_file():
+            address = facts.room.take(small_png(file.read_bytes()), "image/png")
+            found += [(str(caption), address)] if address else []
+    return found
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
+def _title(row: Mapping[str, Any], titles: Mapping[str, str]) -> str:
+    return titles.get(str(row.get("arm")), str(row.get("arm")))
+
+
+def _mean(row: Mapping[str, Any], titles: Mapping[str, str], metric: str) -> dict[str, str]:
+    around = [row.get("low"), row.get("high")]
+    return {
+        "arm": _title(row, titles),
+        "labels": f"{row['labels']:,}",
+        "value": metric_text(metric, row["value"]),
+        "interval": " to ".join(metric_text(metric, v) for v in around if v is not None),
+        "time": duration(row["seconds"]) if row.get("seconds") is not None else "",
+        "n": f"{row['n']:,}" if row.get("n") is not None else "",
+    }
+
+
+def _comparison(row: Mapping[str, Any], titles: Mapping[str, str], metric: str) -> dict[str, Any]:
+    known = row.get("low") is not None and row.get("high") is not None
+    p = row.get("adjusted_p", row.get("p"))
+    return {
+        "arm": _title(row, titles),
+        "against": titles.get(str(row.get("against")), str(row.get("against", ""))),
+        "labels": f"{row['labels']:,}",
+        "difference": points(metric, *_three(row)) if known else f"{row['difference']:+.3f}",
+        "p": "" if p is None else "below 0.001" if p < 0.001 else f"{p:.3f}",
+        "clear": bool(row.get("clear")),
+    }
+
+
+def _saved(row: Mapping[str, Any], titles: Mapping[str, str]) -> str:
+    note = f" {row['note']}" if row.get("note") else ""
+    if row.get("equivalent") is None:
+        return (
+            f"{_title(row, titles)} with {row['labels']:,} labels: no number of labels of scratch that was tried.{note}"
+        )
+    around = (
+        f" [{row['low']:,.0f}, {row['high']:,.0f}]"
+        if row.get("low") is not None and row.get("high") is not None
+        else ""
+    )
+    return (
+        f"{_title(row, titles)} with {row['labels']:,} labels is as good as scratch with about "
+        f"{row['equivalent']:,.0f}{around}.{note}"
+    )
+
+
+def _pretraining(row: Mapping[str, Any], titles: Mapping[str, str]) -> str:
+    parts = [f"took {duration(row['seconds'])}"] if row.get("seconds") is not None else []
+    parts += [f"saw {row['seen']:,} {row.get('counted', '')}".rstrip()] if row.get("seen") is not None else []
+    return f"{_title(row, titles)}: pre-training {' and '.join(parts)}." if parts else ""
+
+
+def _table(rows: Rows, titles: Mapping[str, str]) -> tuple[list[str], list[list[str]]]:
+    """Rows of any columns; the names of arms as their titles."""
+    names = list(dict.fromkeys(k for r in rows for k in r))
+    shown = [[_cell(k, r.get(k), titles) for k in names] for r in rows]
+    return [n.replace("_", " ") for n in names], shown
+
+
+def _cell(name: str, value: Any, titles: Mapping[str, str]) -> str:
+    if value is None:
+        return "–"
+    if name in ("arm", "against"):
+        return titles.get(str(value), str(value))
+    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
