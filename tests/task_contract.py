@@ -96,11 +96,11 @@ def decided(task: Any, examples: Sequence[Any], labels: Sequence[Any], start: Pa
     strategies = registry.build_all("strategy", {"name": method, **FEW.get(method, {})})
     check_strategies(strategies, validation=True)
     ready = ready_to_train(task, task.modality, strategies, str(start), 1e-3, 0)
-    out = RunDirectory(run)
+    out, num_folds = RunDirectory(run), max(s.num_folds for s in strategies)
     fitted = train(
         ready, examples, examples, labels, run=out, state=out.open({"verb": "finetune"}), budget="2steps",
         min_steps=None, batch_size=4, seed=0, num_validations=1, labels=labels,
-        folds=np.array_split(np.arange(len(examples)), 2),
+        folds=np.array_split(np.arange(len(examples)), num_folds) if num_folds else (),
     )  # fmt: skip
     assert fitted.selection[method]
     found = task.metrics(evaluation.predictions(task, examples), labels)

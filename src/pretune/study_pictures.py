@@ -25,7 +25,7 @@ def write_pictures(folder: Path, found: Conclusions, arms: Sequence[Arm], metric
     captions = (
         f"{metric} on test records by number of labels, with intervals over label draws and test records",
         "Paired differences; hollow: not clear after correction for the number of comparisons",
-        f"{metric} by minutes of one fine-tuning; pre-training, which is paid once, is not in it",
+        f"{metric} by seconds of one fine-tuning; pre-training, which is paid once, is not in it",
     )
     for name, make, caption in zip(PICTURES, makers, captions, strict=True):
         figure = make(found, arms, metric)
@@ -107,12 +107,14 @@ def _cost(found: Conclusions, arms: Sequence[Arm], metric: str) -> Any:
     axes, styles = _axes(figure), _style(arms)
     for arm in arms:
         mine: list[Mean] = [m for m in rows if m.arm == arm.name]
-        x, y = [m.seconds / 60 for m in mine], [100 * m.mean.value for m in mine]
+        x, y = [m.seconds for m in mine], [100 * m.mean.value for m in mine]
         axes.plot(x, y, marker="o", markersize=4, label=arm.title, **styles[arm.name])
         for m, at, height in zip(mine, x, y, strict=True):
             axes.annotate(f"{m.labels:,}", (at, height), fontsize=6, xytext=(3, 3), textcoords="offset points")
     axes.set_xscale("log")
-    axes.set_xlabel("minutes of one fine-tuning (numbers: labels)")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+    axes.set_xlabel("seconds of one fine-tuning (numbers: labels)")
     axes.set_ylabel(f"{metric}, %")
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

@@ -80,7 +80,7 @@ def gather(
         PretuneError: In one sentence, what is wrong with the run, the study or the test data.
     """
     path = Path(run)
-    if (path / "study.json").is_file() and not (path / "recipe.yaml").is_file():
+    if (path / "study.json").is_file():
         if test is not None or study is not None or columns:
             raise RunError(f'"{run}" is a study, which has its own test data; leave --test, --study and columns out.')
         return Facts(path, study=read_study(path), study_path=path)

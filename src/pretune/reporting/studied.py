@@ -13,7 +13,10 @@ from pretune.reporting.facts import Facts
 from pretune.reporting.section import Section, duration, metric_text, plural, points, render
 from pretune.reporting.training import small_png
 
-_MARKERS = "os^Dv*Px"
+# Okabe and Ito's palette, which colour-blind people tell apart, on light and on dark pages
+_COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#D55E00", "#8a6d3b")
+_DRAWN_HERE = ("learning_curves.png", "differences.png")
+"""Pictures of a study whose content this page draws in its own colours."""
 
 Rows = list[dict[str, Any]]
 
@@ -76,26 +79,36 @@ def _figures(
 
 
 def _by_labels(means: Rows, titles: Mapping[str, str], metric: str) -> str:
-    figure, axes = bare(2.6)
-    for number, arm in enumerate(dict.fromkeys(r["arm"] for r in means if r.get("arm"))):
+    names = list(dict.fromkeys(str(r["arm"]) for r in means if r.get("arm")))
+    figure, axes = bare(2.6 + 0.16 * len(names))
+    for number, (arm, style) in enumerate(_styles(names).items()):
         rows = sorted((r for r in means if r.get("arm") == arm), key=lambda r: r["labels"])
-        x, y = [r["labels"] for r in rows], [r["value"] for r in rows]
-        colour = (BLUE, INK, SOFT, RED)[number % 4]
-        style = {"color": colour, "linewidth": 1.5, "markersize": 4, "label": titles.get(arm, arm).replace("$", r"\$")}
-        axes.plot(x, y, marker=_MARKERS[number % len(_MARKERS)], linestyle="-" if number < 4 else "--", **style)
-        if all(r.get("low") is not None and r.get("high") is not None for r in rows):
-            axes.fill_between(
-                x, [r["low"] for r in rows], [r["high"] for r in rows], color=colour, alpha=0.12, linewidth=0
-            )
+        # side by side, so that intervals do not hide each other
+        x = [r["labels"] * 1.04 ** (number - len(names) / 2) for r in rows]
+        y = [r["value"] for r in rows]
+        ends = [[abs(r["value"] - r.get(end, r["value"])) for r in rows] for end in ("low", "high")]
+        label = titles.get(arm, arm).replace("$", r"\$")
+        axes.errorbar(x, y, yerr=ends, marker="o", markersize=3.5, linewidth=1.5, elinewidth=1, label=label, **style)
     axes.set_xscale("log")
     ticks = sorted({r["labels"] for r in means})
     axes.set_xticks(ticks, [f"{t:,}" for t in ticks])
     axes.minorticks_off()
     axes.set_xlabel("labels")
     axes.set_ylabel(metric.replace("_", " "))
-    axes.legend(fontsize=8, frameon=False, labelcolor=SOFT)
+    figure.legend(fontsize=8, frameon=False, labelcolor=SOFT, loc="outside lower center", ncols=1)
     listed = ", ".join(f"{_title(r, titles)} {r['labels']}: {r['value']:.3f}" for r in means)
     return inline_svg(figure, f"Learning curves: {listed}")
+
+
+def _styles(names: list[str]) -> dict[str, dict[str, Any]]:
+    """The controls in grey and black, the pre-training in question in the page's colour, others by the palette."""
+    fixed: dict[str, dict[str, Any]] = {
+        "baseline": {"color": SOFT, "linestyle": ":"},
+        "scratch": {"color": INK, "linestyle": "--"},
+        "own": {"color": BLUE},
+    }
+    others = [n for n in names if n not in fixed]
+    return {n: fixed.get(n) or {"color": _COLOURS[others.index(n) % len(_COLOURS)]} for n in names}
 
 
 def _forest(rows: Rows, titles: Mapping[str, str], metric: str) -> str:
@@ -106,7 +119,7 @@ def _forest(rows: Rows, titles: Mapping[str, str], metric: str) -> str:
         axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2, solid_capstyle="round")
         axes.plot([row["difference"]], [place], "o", color=colour, markersize=5, fillstyle="full" if clear else "none")
     axes.axvline(0, color=INK, linewidth=1, linestyle=DASHED)
-    names = [f"{_title(r, titles)}, {r['labels']:,} labels" for r in reversed(rows)]
+    names = [f"{r.get('arm')} - {r.get('against')}, {r['labels']:,} labels" for r in reversed(rows)]
     axes.set_yticks(range(len(rows)), [n.replace("$", r"\$") for n in names])
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.tick_params(axis="y", length=0, labelsize=8)
@@ -126,7 +139,7 @@ def _pictures(study: Mapping[str, Any], facts: Facts) -> list[tuple[str, str]]:
     found = []
     for name, caption in named.items():
         file = facts.study_path / Path(str(name)).name
-        if file.suffix == ".png" and file.is_file():
+        if file.suffix == ".png" and file.name not in _DRAWN_HERE and file.is_file():
             address = facts.room.take(small_png(file.read_bytes()), "image/png")
             found += [(str(caption), address)] if address else []
     return found
@@ -167,9 +180,7 @@ def _comparison(row: Mapping[str, Any], titles: Mapping[str, str], metric: str) 
 def _saved(row: Mapping[str, Any], titles: Mapping[str, str]) -> str:
     note = f" {row['note']}" if row.get("note") else ""
     if row.get("equivalent") is None:
-        return (
-            f"{_title(row, titles)} with {row['labels']:,} labels: no number of labels of scratch that was tried.{note}"
-        )
+        return f"{_title(row, titles)} with {row['labels']:,} labels: scratch needs more than were tried.{note}"
     around = (
         f" [{row['low']:,.0f}, {row['high']:,.0f}]"
         if row.get("low") is not None and row.get("high") is not None
