@@ -78,6 +78,7 @@ def explain(
     of: str | None = None,
     columns: Mapping[str, str] | None = None,
     num_random: int = 20,
+    sanity: int = 2,
     seed: int = 0,
 ) -> list[Explanation]:
     """Shows which words, pixels, or seconds and frequencies, decided, with faithfulness beside random explanations.
@@ -88,11 +89,13 @@ def explain(
         explainer: How to attribute; `pretune list` names them.
         of: The class, or the number of the entity, to explain instead of the prediction.
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
-        num_random: Random orders of the same pieces that the explanation is compared with; 0 leaves that out.
-        seed: Of the random orders.
+        num_random: Random orders of the same pieces that the explanation is compared with; 0 leaves that out, and
+            with it the curves.
+        sanity: Models with random weights whose explanations it is compared with; 0 leaves that out.
+        seed: Of the random orders and weights.
     """
     return explain_records(
-        load(run), data, explainer=explainer, of=of, columns=columns, num_random=num_random, seed=seed
+        load(run), data, explainer=explainer, of=of, columns=columns, num_random=num_random, sanity=sanity, seed=seed
     )
 
 
@@ -183,6 +186,7 @@ def explain_command(
     of: str | None = None,
     columns: Mapping[str, str] | None = None,
     num_random: int = 20,
+    sanity: int = 2,
     seed: int = 0,
     out: str | None = None,
 ) -> int:
@@ -194,14 +198,18 @@ def explain_command(
         explainer: How to attribute.
         of: The class, or the number of the entity, to explain instead of the prediction.
         columns: Column of each role, where the usual names do not fit.
-        num_random: Random orders of the same pieces that the explanation is compared with; 0 leaves that out.
-        seed: Of the random orders.
+        num_random: Random orders of the same pieces that the explanation is compared with; 0 leaves that out, and
+            with it the curves.
+        sanity: Models with random weights whose explanations it is compared with; 0 leaves that out.
+        seed: Of the random orders and weights.
         out: A .html page, a .json file or (of pictures, sound and sequences) a .png to write as well.
     """
     if out is not None and Path(out).suffix not in (".html", ".json", ".png"):
         raise ConfigError(f'--out ends with .html, .json or .png; found "{out}".')
     records = _text_or_file(data)
-    found = explain(run, records, explainer=explainer, of=of, columns=columns, num_random=num_random, seed=seed)
+    found = explain(
+        run, records, explainer=explainer, of=of, columns=columns, num_random=num_random, sanity=sanity, seed=seed
+    )
     _console().print(*(e.render() for e in found))
     if out is not None:
         _write_explanations(found, Path(out))

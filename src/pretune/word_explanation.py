@@ -38,8 +38,7 @@ class WordExplanation(Explanation):
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
-        verdict = {"verdict": self.faithfulness.verdict} if self.faithfulness else {}
-        return asdict(self) | verdict
+        return asdict(self) | self.tests
 
     @property
     def total(self) -> float:
