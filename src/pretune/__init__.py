@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pretune.errors import CollapseError, ConfigError, DataError, ModelError, NumericsError, PretuneError, RunError
 
 if TYPE_CHECKING:
+    from pretune.explaining_all import explain_all
     from pretune.run import check, evaluate, explain, finetune, load, predict, pretrain
 
 __version__ = "0.1.0"
@@ -23,13 +24,16 @@ __all__ = [
     "check",
     "evaluate",
     "explain",
+    "explain_all",
     "finetune",
     "load",
     "predict",
     "pretrain",
 ]
 
-_VERBS = dict.fromkeys(("check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"), "pretune.run")
+_VERBS = dict.fromkeys(("check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"), "pretune.run") | {
+    "explain_all": "pretune.explaining_all"
+}
 """Where each public function is."""
 
 

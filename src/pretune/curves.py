@@ -14,7 +14,7 @@ from pretune.intervals import Interval, mean_interval
 
 _BAND = (0.05, 0.95)
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_COLUMNS = 12
+_COLUMNS = 8
 
 
 @dataclass(frozen=True)

@@ -197,7 +197,7 @@ def figures_of(tested: Faithfulness) -> list[tuple[str, str, str]]:
 def _curve_line(name: str, curve: Curve) -> str:
     random = curve.random_area
     areas = f"{curve.area:.3f} (random orders {random.value:.3f} [{random.low:.3f}, {random.high:.3f}])"
-    return f"{name} {areas} {curve.sparkline(curve.answers)} random {curve.sparkline(curve.random_answers)}"
+    return f"{name} {areas} {curve.sparkline(curve.answers)} vs {curve.sparkline(curve.random_answers)}"
 
 
 def _random(interval: Any) -> str:

@@ -11,6 +11,7 @@ __all__ = [
     "paired_difference",
     "percentile_interval",
     "resampled_indices",
+    "share_interval",
 ]
 
 from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +43,7 @@ class Interval:
     level: float = LEVEL
     method: str = "bootstrap"
     n: int = 0
-    """Number of seeds (`mean_interval`) or of resamples (bootstraps) behind it."""
+    """Number of seeds (`mean_interval`), records (`share_interval`) or resamples (bootstraps) behind it."""
 
     def __str__(self) -> str:
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
@@ -122,6 +123,23 @@ def paired_difference(
     if x.shape != y.shape:
         raise DataError(f"Paired scores need the same records on both sides, found {len(x)} and {len(y)}.")
     return bootstrap(x - y, level=level, resamples=resamples, seed=seed)
+
+
+def share_interval(successes: int, number: int, level: float = LEVEL) -> Interval:
+    """Share of successes with Wilson's score interval (Wilson 1927), good for few records and for none or all of them.
+
+    Args:
+        successes: From 0 to `number`.
+        number: Independent records, at least 1.
+        level: Coverage.
+
+    Raises:
+        DataError: There are no records.
+    """
+    if number < 1:
+        raise DataError("The interval of a share needs at least one record, found none.")
+    found = stats.binomtest(successes, number).proportion_ci(_checked(level), method="wilson")
+    return Interval(successes / number, float(found.low), float(found.high), level, "wilson", number)
 
 
 def percentile_interval(value: float, resampled: ArrayLike, level: float = LEVEL) -> Interval:
