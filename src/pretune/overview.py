@@ -17,7 +17,7 @@ from rich.text import Text
 
 from pretune.checkpoint import write_text
 from pretune.explanation import Explanation, environment
-from pretune.intervals import Interval, share_interval
+from pretune.intervals import Interval, mean_interval, share_interval
 from pretune.tally import Tally
 
 _HALF = 0.5
@@ -33,12 +33,14 @@ class Trust:
         compared: Those that could be compared with random orders.
         sane: Those that pass the sanity check.
         checked: Those that could be checked with random weights.
+        gains: How far the deletion area of each that was compared is below the mean of random orders.
     """
 
     better: int = 0
     compared: int = 0
     sane: int = 0
     checked: int = 0
+    gains: list[float] = field(default_factory=list)
 
     def add(self, explanation: Explanation) -> None:
         """Counts one."""
@@ -46,6 +48,7 @@ class Trust:
         if tested is not None and tested.level != "too few":
             self.compared += 1
             self.better += tested.level == "better"
+            self.gains.append(tested.deletion.random_area.value - tested.deletion.area)
         if sanity is not None and sanity.passed is not None:
             self.checked += 1
             self.sane += sanity.passed
@@ -57,8 +60,13 @@ class Trust:
         return {name: share_interval(k, n) for name, (k, n) in counts.items() if n}
 
     @property
+    def gain(self) -> Interval | None:
+        """Mean of `gains`, with its interval."""
+        return mean_interval(self.gains) if len(self.gains) > 1 else None
+
+    @property
     def sentences(self) -> list[tuple[str, str]]:
-        """What to think of the explanations, and whether that is ``good`` or ``bad``: fewer than half pass."""
+        """What to think of the explanations, and whether that is ``good`` or ``bad``: fewer than half pass, no gain."""
         shares, found = self.shares, []
         words = {
             "better_than_random": (self.better, self.compared, "are better than random"),
@@ -68,12 +76,16 @@ class Trust:
             passed, total, what = words[name]
             bad = share.value < _HALF
             text = f"{passed} of {total} explanations ({percent(share)}) {what}"
-            found.append((f"{text}: do not rely on this page." if bad else f"{text}.", "bad" if bad else "good"))
+            found.append((f"{text}: do not rely on what they say." if bad else f"{text}.", "bad" if bad else "good"))
+        if (gain := self.gain) is not None:
+            area = f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+            found.append((f"Mean gain in deletion area over random orders: {area}.", "good" if gain.low > 0 else "bad"))
         return found
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
-        return vars(self) | {name: share.to_dict() for name, share in self.shares.items()}
+        shares = {name: share.to_dict() for name, share in self.shares.items()}
+        return vars(self) | shares | {"gain": self.gain and self.gain.to_dict()}
 
 
 def percent(share: Interval) -> str:

@@ -120,8 +120,9 @@ def _of_random(task: Task, pieces: Pieces, method: Explainer, of: object, seed: 
 
 @contextlib.contextmanager
 def random_weights(model: nn.Module, seed: int) -> Iterator[None]:
-    """Inside, each tensor of weights is drawn anew, normal with the mean and deviation that it has.
+    """Inside, each tensor of weights is drawn anew, normal and of the size that it has.
 
+    Matrices get mean 0, as they are initialised; vectors (scales of norms, biases) keep mean and deviation.
     Parameters point to other storage meanwhile, so that the trained numbers are never written to.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -136,7 +137,9 @@ def random_weights(model: nn.Module, seed: int) -> Iterator[None]:
 
 
 def _drawn(like: Tensor, generator: torch.Generator) -> Tensor:
-    mean, deviation = float(like.float().mean()), float(like.float().std(correction=0))
+    numbers = like.float()
+    mean = float(numbers.mean()) if like.ndim < 2 else 0.0
+    deviation = float((numbers - mean).square().mean().sqrt())
     drawn = torch.empty(like.shape).normal_(mean, deviation, generator=generator)
     return drawn.to(like.device, like.dtype)
 
