@@ -79,6 +79,8 @@ def main() -> None:
         found, passes = measured(pretune.load(options.run), options, explainer)
         print(row(explainer, found, passes), flush=True)
         every[explainer] = found.to_dict() | {"passes": passes}
+        if found.interrupted:
+            break
     if options.out is not None:
         options.out.write_text(json.dumps(every, indent=2) + "\n")
 
