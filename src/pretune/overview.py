@@ -18,7 +18,7 @@ from rich.text import Text
 from pretune.checkpoint import write_text
 from pretune.explanation import Explanation, environment
 from pretune.intervals import Interval, mean_interval, share_interval
-from pretune.tally import Tally
+from pretune.tally import Influence, Tally
 
 _HALF = 0.5
 _SHOWN = 20
@@ -125,12 +125,13 @@ class Gathered(ABC):
         """Adds what it says."""
 
     @property
-    def columns(self) -> list[tuple[str, list[Any]]]:
-        """Lists of `Influence` with their titles, for tables and bars."""
-        found = []
-        for title, tally in self.tallies.items():
-            found += [(f"{title} {side}", tally.top(sign)) for side, sign in self.sides]
-        return [(title, some) for title, some in found if some]
+    def columns(self) -> list[tuple[str, list[Influence]]]:
+        """Influences with their titles, for bars."""
+        return [column for tally in self.tallies for column in self._columns_of(tally)]
+
+    def _columns_of(self, title: str) -> list[tuple[str, list[Influence]]]:
+        found = [(f"{title} {side}", self.tallies[title].top(sign)) for side, sign in self.sides]
+        return [(heading, some) for heading, some in found if some]
 
     @property
     def sides(self) -> list[tuple[str, int]]:
@@ -162,22 +163,30 @@ class Gathered(ABC):
         facts = {"group": self.name, "num_explanations": self.num_explanations, "trust": self.trust.to_dict()}
         return facts | tallies | {"num_left_out": self.num_left_out} | self.details()
 
+    @property
+    def heading(self) -> str:
+        """The group, and on how much it rests."""
+        return f"{self.name}: {self.num_explanations} explanation{'s' * (self.num_explanations != 1)}"
+
     def render(self) -> Group:
-        """Heading and a table, for the terminal."""
-        parts: list[Any] = [Text(f"\n{self.name}: {self.num_explanations} explanations", style="bold")]
-        table = Table(box=None, pad_edge=False)
-        columns = self.columns
-        for title, _ in columns:
-            table.add_column(title, style="dim" if title.endswith("against") else "")
-            table.add_column("share", justify="right")
-            table.add_column("in", justify="right")
-        for row in range(max((len(some) for _, some in columns), default=0)):
-            cells = [_cells(some[row]) if row < len(some) else ("", "", "") for _, some in columns]
-            table.add_row(*(Text(cell) for three in cells for cell in three))
-        return Group(*parts, *([table] if columns else []))
+        """Heading and a table of each thing that is tallied, for the terminal."""
+        tables = [_table(columns) for title in self.tallies if (columns := self._columns_of(title))]
+        return Group(Text(f"\n{self.heading}", style="bold"), *tables)
 
 
-def _cells(found: Any) -> tuple[str, str, str]:
+def _table(columns: Sequence[tuple[str, Sequence[Influence]]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for title, _ in columns:
+        table.add_column(title)
+        table.add_column("share", justify="right")
+        table.add_column("in", justify="right")
+    for row in range(max(len(some) for _, some in columns)):
+        cells = [_cells(some[row]) if row < len(some) else ("", "", "") for _, some in columns]
+        table.add_row(*(Text(cell) for three in cells for cell in three))
+    return table
+
+
+def _cells(found: Influence) -> tuple[str, str, str]:
     share = found.share
     return (
         found.name,

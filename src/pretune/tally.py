@@ -70,9 +70,9 @@ class Tally:
         ]
 
     def top(self, sign: int) -> list[Influence]:
-        """Up to twelve that speak most for (1) or against (-1) the target."""
+        """Up to twelve that speak most for (1) or against (-1) the target, even at the weaker end of their interval."""
         some = [i for i in self.influences if sign * i.share.value > 0]
-        return sorted(some, key=lambda i: -sign * i.share.value)[:_TOP]
+        return sorted(some, key=lambda i: -min(sign * i.share.low, sign * i.share.high))[:_TOP]
 
 
 def normalised(scores: ArrayLike) -> NDArray[np.float64]:
