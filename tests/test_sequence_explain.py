@@ -103,7 +103,7 @@ def test_mutagenesis_is_faithful_behind_masks_and_behind_shuffles(boxes):
         )
         assert np.mean(ours) > np.mean([c.value for c in control]) + 0.1
     assert {"comprehensiveness ↑ (shuffles)", "sufficiency ↓ (shuffles)"} < {name for name, _, _ in found[0].figures}
-    assert any(r.startswith("Hidden behind shuffled letters") for r in found[0].remarks)
+    assert any(v.text.startswith("Hidden behind shuffled letters") for v in found[0].verdicts)
 
 
 @pytest.mark.parametrize("drop", ["mean", "max"])

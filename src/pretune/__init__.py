@@ -8,6 +8,7 @@ from pretune.errors import CollapseError, ConfigError, DataError, ModelError, Nu
 
 if TYPE_CHECKING:
     from pretune.calibrating import calibrate
+    from pretune.explaining_all import explain_all
     from pretune.indexing import index
     from pretune.inspecting import inspect
     from pretune.label_errors import suspects
@@ -31,6 +32,7 @@ __all__ = [
     "check",
     "evaluate",
     "explain",
+    "explain_all",
     "finetune",
     "index",
     "inspect",
@@ -45,6 +47,7 @@ __all__ = [
 
 _VERBS = dict.fromkeys(("check", "evaluate", "explain", "finetune", "load", "predict", "pretrain"), "pretune.run") | {
     "calibrate": "pretune.calibrating",
+    "explain_all": "pretune.explaining_all",
     "index": "pretune.indexing",
     "inspect": "pretune.inspecting",
     "label_next": "pretune.labelling",

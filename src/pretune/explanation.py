@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Explanation", "figures_of", "page", "part", "write_page"]
+__all__ = ["Explanation", "Verdict", "environment", "figures_of", "page", "part", "write_page"]
 
 import os
 from collections.abc import Sequence
@@ -17,10 +17,32 @@ from rich.text import Text
 if TYPE_CHECKING:
     from PIL import Image
 
+    from pretune.curves import Curve
     from pretune.faithfulness import Faithfulness
     from pretune.nearest_examples import NearestExamples
+    from pretune.sanity import Sanity
 
 _LOOSE = 0.05
+_STYLES = {"good": "italic", "unsure": "italic yellow", "bad": "bold red"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a test says of an explanation, in a sentence, and whether that is ``good``, ``unsure`` or ``bad``."""
+
+    text: str
+    level: str
+
+    @classmethod
+    def of(cls, tested: Faithfulness, before: str = "") -> Verdict:
+        """That of a comparison with random orders."""
+        levels = {"better": "good", "no better": "bad"}
+        return cls(before + tested.verdict, levels.get(tested.level, "unsure"))
+
+    @property
+    def style(self) -> str:
+        """How it looks in the terminal."""
+        return _STYLES[self.level]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +55,9 @@ class Explanation:
         explainer: Name and options of the method.
         prediction: The whole prediction.
         delta: Completeness gap: sum of scores minus what they should sum to; None where there is no such sum.
+        group: What an overview of many records counts it to: a class, without the place of an entity or box.
         faithfulness: Comparison with random orders; None when not asked for or when there are too few pieces.
+        sanity: Comparison with models of random weights; None when not asked for.
         note: Why there is nothing to show.
         nearest: What the record is near to, where that was asked for.
     """
@@ -49,7 +73,9 @@ class Explanation:
     explainer: dict[str, Any]
     prediction: dict[str, Any]
     delta: float | None = None
+    group: str = ""
     faithfulness: Faithfulness | None = None
+    sanity: Sanity | None = None
     note: str | None = None
     nearest: NearestExamples | None = None
 
@@ -108,10 +134,30 @@ class Explanation:
         total = abs(self.total)
         if self.delta is not None and abs(self.delta) > _LOOSE * max(total, 1e-9):
             found.append(f"Scores miss their sum by {self.delta:+.3g} of {total:.3g}: raise n_steps.")
-        found += self.omissions
-        if self.faithfulness is not None:
-            found.append(self.faithfulness.verdict)
+        return found + self.omissions
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """What the tests say of it."""
+        found = [] if self.faithfulness is None else [Verdict.of(self.faithfulness)]
+        if self.sanity is not None:
+            level = {True: "good", False: "bad", None: "unsure"}[self.sanity.passed]
+            found.append(Verdict(self.sanity.verdict, level))
         return found
+
+    @property
+    def reliable(self) -> bool | None:
+        """False when it is no better than random or fails the sanity check; None when nothing could be tested."""
+        if any(v.level == "bad" for v in self.verdicts):
+            return False
+        return True if any(v.level == "good" for v in self.verdicts) else None
+
+    @property
+    def tests(self) -> dict[str, Any]:
+        """The JSON-able part of `to_dict` that says how far it can be trusted."""
+        tested = self.faithfulness
+        facts = {"faithfulness": tested and tested.to_dict(), "sanity": self.sanity and self.sanity.to_dict()}
+        return facts | {"verdict": " ".join(v.text for v in self.verdicts) or None, "reliable": self.reliable}
 
     @property
     def omissions(self) -> list[str]:
@@ -123,13 +169,24 @@ class Explanation:
         """Test, value, and that of random orders with its interval."""
         return figures_of(self.faithfulness) if self.faithfulness is not None else []
 
+    @property
+    def curves(self) -> list[tuple[str, str, Curve]]:
+        """Name, what happens along it, and the curve."""
+        if self.faithfulness is None:
+            return []
+        noun, tested = self.faithfulness.noun, self.faithfulness
+        deletion = ("deletion area ↓", f"share of {noun} hidden, highest score first", tested.deletion)
+        return [deletion, ("insertion area ↑", f"share of {noun} shown, highest score first", tested.insertion)]
+
     def render(self) -> Group:
         """For the terminal: blue speaks for the target, red against it."""
         parts: list[Any] = [Text(self.heading, style="bold"), self.body()]
         parts += [
             Text(f"{name} {value} (random orders {control})", style="dim") for name, value, control in self.figures
         ]
+        parts += [Text(_curve_line(name, curve), style="dim") for name, _, curve in self.curves]
         parts += [Text(remark, style="italic") for remark in self.remarks]
+        parts += [Text(v.text, style=v.style) for v in self.verdicts]
         return Group(*parts, *([] if self.nearest is None else [self.nearest.render()]))
 
     def bars(self) -> list[tuple[str, float]]:
@@ -146,12 +203,23 @@ def figures_of(tested: Faithfulness) -> list[tuple[str, str, str]]:
     ]
 
 
+def _curve_line(name: str, curve: Curve) -> str:
+    random = curve.random_area
+    areas = f"{curve.area:.3f} (random orders {random.value:.3f} [{random.low:.3f}, {random.high:.3f}])"
+    return f"{name} {areas} {curve.sparkline(curve.answers)} vs {curve.sparkline(curve.random_answers)}"
+
+
 def _random(interval: Any) -> str:
     return f"{_signed(interval.value)} [{_signed(interval.low)}, {_signed(interval.high)}]"
 
 
 def _signed(value: float) -> str:
     return f"{round(value, 3) or 0.0:+.3f}"
+
+
+def environment() -> Environment:
+    """What renders the pages in ``templates``."""
+    return Environment(loader=PackageLoader("pretune"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 
 
 def page(explanations: Sequence[Explanation], title: str = "Why the model says so") -> str:
@@ -170,8 +238,7 @@ def part(explanations: Sequence[Explanation]) -> tuple[str, str]:
 
 
 def _template() -> Template:
-    environment = Environment(loader=PackageLoader("pretune"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template("explanation.html.j2")
+    return environment().get_template("explanation.html.j2")
 
 
 def write_page(explanations: Sequence[Explanation], file: str | Path, title: str = "Why the model says so") -> Path:

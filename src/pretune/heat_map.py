@@ -8,7 +8,7 @@ import base64
 import io
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +22,7 @@ from pretune.explanation import Explanation
 FOR, AGAINST = (47, 111, 237), (216, 65, 47)
 """Colours of what speaks for a target and against it."""
 
+_INKS = {"good": (90, 100, 114), "unsure": (150, 98, 0), "bad": (196, 30, 20)}
 _SHOWN = 224
 _TERMINAL = 24
 _EXTREME = 99.5
@@ -49,10 +50,9 @@ class HeatMap(Explanation):
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form, without the picture itself."""
-        tested = self.faithfulness
-        facts = {name: getattr(self, name) for name in ("name", "target", "answer", "explainer", "prediction")}
+        facts = {name: getattr(self, name) for name in ("name", "target", "group", "answer", "explainer", "prediction")}
         facts |= {"delta": self.delta, "note": self.note, "patch": self.patch, "scores": self.scores.tolist()}
-        return facts | {"faithfulness": tested and asdict(tested), "verdict": tested and tested.verdict} | self.near
+        return facts | self.tests | self.near
 
     @property
     def total(self) -> float:
@@ -140,12 +140,12 @@ def _row(explanation: Explanation) -> Image.Image:
     pictures = explanation.panels()
     gap, wide = 12, sum(p.width for p in pictures)
     font = ImageFont.load_default(13)
-    lines = [explanation.heading, *explanation.remarks[-1:]]
-    wrapped = [part for line in lines for part in textwrap.wrap(line, max(20, wide // 7))]
+    lines = [(explanation.heading, (0, 0, 0)), *((v.text, _INKS[v.level]) for v in explanation.verdicts)]
+    wrapped = [(part, ink) for line, ink in lines for part in textwrap.wrap(line, max(20, wide // 7))]
     row = Image.new("RGB", (wide + 3 * gap, max(p.height for p in pictures) + 2 * gap + 17 * len(wrapped) + 6), "white")
     draw = ImageDraw.Draw(row)
-    for i, line in enumerate(wrapped):
-        draw.text((gap, gap + 17 * i), line, fill="black" if i == 0 else (90, 100, 114), font=font)
+    for i, (line, ink) in enumerate(wrapped):
+        draw.text((gap, gap + 17 * i), line, fill=ink, font=font)
     left = gap
     for picture in pictures:
         row.paste(picture, (left, gap + 17 * len(wrapped) + 6))

@@ -44,7 +44,7 @@ class Interval:
     level: float = LEVEL
     method: str = "bootstrap"
     n: int = 0
-    """Number of seeds (`mean_interval`), folds (`fold_difference`) or resamples (bootstraps) behind it."""
+    """Number of seeds (`mean_interval`), folds (`fold_difference`), records (`exact_share`) or resamples behind it."""
 
     def __str__(self) -> str:
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"

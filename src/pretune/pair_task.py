@@ -277,7 +277,7 @@ class PairTask(Task):
     def targets(self, prediction: Prediction, of: Any = None) -> list[Target]:
         """The pair that is named, or the likeliest three of the prediction."""
         pairs = [as_pair(of)] if of is not None else self.likeliest(prediction)[:_SHOWN]
-        return [Target(f"{i}-{j}", (i, j)) for i, j in pairs]
+        return [Target(f"{i}-{j}", (i, j), group="contact") for i, j in pairs]
 
     def likeliest(self, prediction: Prediction) -> list[Contact]:
         """Pairs that a prediction holds to touch, best first."""

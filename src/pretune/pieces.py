@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pretune.explanation import Explanation
 from pretune.modalities.base import Batch
-from pretune.perturbing import variant_logits
+from pretune.perturbing import per_pass, variant_logits
 from pretune.tasks.base import Task
 
 
@@ -42,7 +42,15 @@ class Pieces(ABC):
         """The explanation of this record; without scores, one that has nothing to show."""
 
     def answers(self, task: Task, hidden: Sequence[frozenset[int]], of: object) -> list[float]:
-        """The target's probability (or value) with each set of pieces hidden."""
+        """The target's probability (or value) with each set of pieces hidden.
+
+        Some variants at a time: hundreds of long recordings or large pictures would not fit into memory.
+        """
+        size = per_pass(task, self.batch)
+        parts = (hidden[i : i + size] for i in range(0, len(hidden), size))
+        return [answer for part in parts for answer in self._answers(task, part, of)]
+
+    def _answers(self, task: Task, hidden: Sequence[frozenset[int]], of: object) -> list[float]:
         with torch.inference_mode():
             variants = self.hiding(task, hidden).to(task.device)
             logits = variant_logits(task, self.batch, variants)

@@ -75,6 +75,7 @@ def explain(
     of: str | None = None,
     columns: Mapping[str, str] | None = None,
     num_random: int = 20,
+    sanity: int = 2,
     seed: int = 0,
     nearest: int = 0,
 ) -> list[Explanation]:
@@ -86,8 +87,10 @@ def explain(
         explainer: How to attribute; `pretune list` names them.
         of: The class, or the number of the entity, to explain instead of the prediction.
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
-        num_random: Random orders of the same pieces that the explanation is compared with; 0 leaves that out.
-        seed: Of the random orders.
+        num_random: Random orders of the same pieces that the explanation is compared with; 0 leaves that out, and
+            with it the curves.
+        sanity: Models with random weights whose explanations it is compared with; 0 leaves that out.
+        seed: Of the random orders and weights.
         nearest: How many of the nearest labelled, and of the nearest pre-training examples, to add; needs the index of
             `index`.
     """
@@ -98,6 +101,7 @@ def explain(
         of=of,
         columns=columns,
         num_random=num_random,
+        sanity=sanity,
         seed=seed,
         nearest=nearest,
     )
@@ -178,6 +182,7 @@ def explain_command(
     of: str | None = None,
     columns: Mapping[str, str] | None = None,
     num_random: int = 20,
+    sanity: int = 2,
     seed: int = 0,
     nearest: int = 0,
     out: str | None = None,
@@ -190,8 +195,10 @@ def explain_command(
         explainer: How to attribute.
         of: The class, or the number of the entity, to explain instead of the prediction.
         columns: Column of each role, where the usual names do not fit.
-        num_random: Random orders of the same pieces that the explanation is compared with; 0 leaves that out.
-        seed: Of the random orders.
+        num_random: Random orders of the same pieces that the explanation is compared with; 0 leaves that out, and
+            with it the curves.
+        sanity: Models with random weights whose explanations it is compared with; 0 leaves that out.
+        seed: Of the random orders and weights.
         nearest: How many of the nearest labelled and pre-training examples to add (`pretune index` must have been run).
         out: A .html page, a .json file or (of pictures, sound and sequences) a .png to write as well.
     """
@@ -199,7 +206,15 @@ def explain_command(
         raise ConfigError(f'--out ends with .html, .json or .png; found "{out}".')
     records = _text_or_file(data)
     found = explain(
-        run, records, explainer=explainer, of=of, columns=columns, num_random=num_random, seed=seed, nearest=nearest
+        run,
+        records,
+        explainer=explainer,
+        of=of,
+        columns=columns,
+        num_random=num_random,
+        sanity=sanity,
+        seed=seed,
+        nearest=nearest,
     )
     _console().print(*(e.render() for e in found))
     if out is not None:

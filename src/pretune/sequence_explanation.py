@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 from PIL import Image
 from rich.text import Text
 
-from pretune.explanation import figures_of
+from pretune.explanation import Verdict, figures_of
 from pretune.faithfulness import Faithfulness
 from pretune.heat_map import address_of
 from pretune.word_explanation import WordExplanation, word_style
@@ -46,8 +46,7 @@ class SequenceExplanation(WordExplanation):
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form, with the whole table of mutations."""
-        verdict = {"shuffled_verdict": self.shuffled.verdict} if self.shuffled else {}
-        return super().to_dict() | verdict
+        return super().to_dict() | {"shuffled": self.shuffled and self.shuffled.to_dict()}
 
     @property
     def noun(self) -> str:
@@ -75,8 +74,14 @@ class SequenceExplanation(WordExplanation):
         if self.mutations is not None:
             how = "largest fall" if self.explainer.get("drop") == "max" else "mean fall"
             found.append(f"A letter's score is the {how} of the target over its {self._others} substitutions.")
+        return found
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """Those of every explanation, and that of shuffled letters."""
+        found = super().verdicts
         if self.shuffled is not None:
-            found.append(f"Hidden behind shuffled letters instead of the mask: {self.shuffled.verdict}")
+            found.insert(1, Verdict.of(self.shuffled, "Hidden behind shuffled letters instead of the mask: "))
         return found
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["SoundExplanation", "hertz", "wav_address"]
 
 import base64
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -56,12 +56,11 @@ class SoundExplanation(Explanation):
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form without the sound: ``scores`` has a row for each window of time, a column for each band."""
-        tested = self.faithfulness
-        facts = {name: getattr(self, name) for name in ("name", "target", "answer", "explainer", "prediction")}
+        facts = {name: getattr(self, name) for name in ("name", "target", "group", "answer", "explainer", "prediction")}
         facts |= {"delta": self.delta, "note": self.note, "rate": self.rate, "seconds": self.seconds}
         facts |= {"span": None if self.span is None else list(self.span)}
         facts |= {"windows": self.windows, "bands": self.bands, "scores": self.cells.tolist()}
-        return facts | {"faithfulness": tested and asdict(tested), "verdict": tested and tested.verdict} | self.near
+        return facts | self.tests | self.near
 
     # -- what there is -----------------------------------------------------------------------------------------------
 

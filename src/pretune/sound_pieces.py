@@ -13,7 +13,6 @@ from torch import Tensor
 
 from pretune import mel
 from pretune.modalities.base import Batch, Example
-from pretune.perturbing import per_pass
 from pretune.pieces import Pieces
 from pretune.sound_explanation import SoundExplanation
 from pretune.sound_plane import Plane, plane_of
@@ -55,12 +54,6 @@ class Sounds(Pieces):
         for row, chosen in enumerate(hidden):
             table[row, list(chosen)] = True
         return self.plane.without(table[:, self.plane.cells])
-
-    def answers(self, task: Task, hidden: Sequence[frozenset[int]], of: object) -> list[float]:
-        """As `Pieces.answers`, some variants at a time: hundreds of long recordings would not fit into memory."""
-        size = per_pass(task, self.batch)
-        parts = (hidden[i : i + size] for i in range(0, len(hidden), size))
-        return [answer for part in parts for answer in super(Sounds, self).answers(task, part, of)]
 
     def explanation(self, scores: Tensor | None, **common: Any) -> SoundExplanation:
         """The recording with the scores of its seconds and frequencies."""

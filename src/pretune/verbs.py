@@ -89,6 +89,13 @@ VERBS = {
         positional=("run",),
         module="pretune.reporting.page",
     ),
+    "explain-all": Verb(
+        "what speaks for and against each class over many records, and how far to trust that",
+        "pretune explain-all runs/ft test.csv --out overview.html",
+        ("explainer",),
+        ("run", "data"),
+        "pretune.explaining_all",
+    ),
     "check": Verb(
         "look for problems in data before any compute is spent",
         "pretune check labels.csv --task classification --test test.csv",

@@ -38,8 +38,7 @@ class WordExplanation(Explanation):
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""
-        verdict = {"verdict": self.faithfulness.verdict} if self.faithfulness else {}
-        return asdict(replace(self, nearest=None)) | verdict | self.near
+        return asdict(replace(self, nearest=None)) | self.tests | self.near
 
     @property
     def total(self) -> float:

@@ -188,7 +188,7 @@ def test_switches(given: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_is_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
-    for verb in ("pretrain", "finetune", "evaluate", "predict", "explain", "check", "demo", "list"):
+    for verb in ("pretrain", "finetune", "evaluate", "predict", "explain", "explain-all", "check", "demo", "list"):
         out, err = run(f"{verb} --help", capsys)
         assert verb in out
         assert err == ""

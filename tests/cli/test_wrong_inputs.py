@@ -205,6 +205,11 @@ NUMBERS = {
     "evaluate ft test.csv --seed -1": "seed must be",
     "explain ft film --num_random 1": "num_random must be 0",
     "explain ft film --num_random -2": "num_random must be",
+    "explain ft film --sanity -1": "sanity must be",
+    "explain-all ft test.csv --min_records 1": "min_records must be a whole number, at least 2",
+    "explain-all ft test.csv --max_records 0": "max_records must be",
+    "explain-all ft test.csv --out all.png": "--out ends with .html or .json",
+    "explain-all ft revews.csv": "revews.csv",
     "explain ft film --explainer.n_steps 0": "n_steps",
     **{
         f"{PRETRAIN} --budget={b}": f'budget is a positive number and a unit .* found "{b}"'

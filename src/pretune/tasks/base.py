@@ -36,11 +36,19 @@ BF16_MARGIN = 0.5
 
 @dataclass(frozen=True)
 class Target:
-    """What one explanation is about: its name, what `Task.target` takes, and first and last + 1 word of an entity."""
+    """What one explanation is about.
+
+    Attributes:
+        name: As people read it.
+        of: What `Task.target` takes.
+        span: First and last + 1 word of an entity.
+        group: What explanations of many records are counted to, where `name` is of this record alone.
+    """
 
     name: str
     of: Any
     span: tuple[int, int] | None = None
+    group: str | None = None
 
 
 class Task(Objective):

@@ -277,7 +277,8 @@ class Detection(DenseTask):
             return [Target(str(of), of)]
         elif of is not None:
             boxes = [self._numbered(prediction["boxes"], of)]
-        return [Target(f"{b['label']} at {', '.join(f'{v:.0f}' for v in b['box'])}", b) for b in boxes]
+        names = [f"{b['label']} at {', '.join(f'{v:.0f}' for v in b['box'])}" for b in boxes]
+        return [Target(name, b, group=b["label"]) for name, b in zip(names, boxes, strict=True)]
 
     def answer(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
         """Probability of a centre there, shape (batch,)."""
