@@ -76,6 +76,9 @@ def records_for(
         ConfigError: Options that do not fit this run.
         DataError: Data that cannot be used.
     """
+    own = run.recipe.get("data")
+    if data is None and test is not None and run.task is not None and isinstance(own, str) and _unchanged(run, own):
+        data = own
     if data is None:
         if test is not None or (task is not None and run.task is None):
             raise ConfigError("--test and --task say how to read labels; give the labels with --data too.")

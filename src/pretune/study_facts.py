@@ -97,13 +97,13 @@ def _efficiency(found: Conclusions, arms: Sequence[Arm]) -> list[dict[str, Any]]
     rows = []
     for (arm, number), mine in means.items():
         minutes = mine.seconds / 60
-        row = {"arm": arm, "labels": number, "score": mine.mean.value, "minutes": minutes}
-        row["score_per_minute"] = mine.mean.value / minutes if minutes else None
+        row = {"arm": arm, "labels": number, "score": mine.mean.value, "minutes": round(minutes, 3)}
+        row["points_per_minute"] = round(100 * mine.mean.value / minutes, 1) if minutes else None
         scratch = means.get((SCRATCH, number))
         if arm in paid and scratch is not None:
-            row["minutes_with_pretraining"] = minutes + paid[arm] / 60
-            gain = mine.mean.value - scratch.mean.value
-            row["gain_per_minute_of_pretraining"] = gain / (paid[arm] / 60) if paid[arm] else None
+            row["minutes_with_pretraining"] = round(minutes + paid[arm] / 60, 1)
+            gain = 100 * (mine.mean.value - scratch.mean.value)
+            row["points_gained_per_minute_of_pretraining"] = round(gain / (paid[arm] / 60), 2) if paid[arm] else None
         rows.append(row)
     return rows
 
