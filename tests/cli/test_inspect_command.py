@@ -159,7 +159,7 @@ WRONG = {
     "ful": 'does not exist.*Did you mean "full"',
     "cache": "has no recipe.yaml; give a run directory",
     "full --task classification --data test.csv": "is fine-tuned and knows its task",
-    "full --test test.csv": "give the labels with --data too",
+    "pre --test test.csv": "give the labels with --data too",
     "pre --task tagging": "give the labels with --data too",
     "pre --data labels.csv --task detection": '"detection" works on pixels',
     "pre --data none.csv": "none.csv",
@@ -185,3 +185,8 @@ def test_an_inspection_is_not_replaced_silently(capsys, tmp_path):
     (tmp_path / "recipe.yaml").write_text("verb: finetune")
     with pytest.raises(PretuneError, match="not finished"):
         pretune.inspect(str(tmp_path))
+
+
+def test_test_data_alone_is_enough_for_a_run_whose_own_data_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = run("full --test test.csv --out alone", capsys)
+    assert "scored on 40 others" in out
