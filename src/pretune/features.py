@@ -8,7 +8,7 @@ keeps it when nothing is cached.
 
 from __future__ import annotations
 
-__all__ = ["FrozenFeatures", "cached", "logits", "model_inputs", "stack", "state_counts"]
+__all__ = ["FrozenFeatures", "cached", "logits", "model_inputs", "stack"]
 
 import contextlib
 import functools
@@ -119,7 +119,7 @@ class FrozenFeatures(Sequence[Example]):
             batch = _on(task.collate([self._examples[i] for i in chosen]), task.device)
             with first_token_only():  # as in `logits`, so that replayed logits are bit-equal
                 outputs = self._run(task.model, batch)
-            lengths = state_counts(task.model, batch, len(next(iter(outputs.values()))))
+            lengths = _lengths(task.model, batch, len(next(iter(outputs.values()))))
             row_of = batch.get("row_of", torch.arange(len(lengths))).tolist()
             rows = {key: value.float().cpu().numpy() for key, value in outputs.items()}
             if not self._stores:
@@ -361,7 +361,7 @@ def _on(batch: Batch, device: torch.device) -> Batch:
     return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
 
-def state_counts(model: PreTrainedModel, batch: Batch, num_rows: int) -> list[int | None]:
+def _lengths(model: PreTrainedModel, batch: Batch, num_rows: int) -> list[int | None]:
     """How many of the encoder's states are real in each row of a batch; None where all are."""
     if "attention_mask" not in batch:
         return [None] * num_rows

@@ -13,17 +13,16 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from pretune import evaluation, machine
-from pretune.baselines import logistic, tfidf_logistic
+from pretune import machine
+from pretune.baselines import logistic
+from pretune.classical import Classical
+from pretune.embedding import Embedder
 from pretune.errors import ConfigError
-from pretune.features import model_inputs, state_counts
 from pretune.modalities.base import Example, Modality
 from pretune.progress import say
-from pretune.tasks.base import Prediction, Task
+from pretune.tasks.base import Prediction
 from pretune.tasks.classification import Classification
 from pretune.temperature import Floats, class_logits, label_logits
-
-_THUMBNAIL = 16
 
 
 def parts_of(labels: Sequence[Any], folds: int, seed: int) -> NDArray[np.int64]:
@@ -59,7 +58,8 @@ def by_probe(
     """
     task.setup_from(weights, modality)
     task.to(machine.device())
-    rows = StandardScaler().fit_transform(mean_states(task, examples)) / 10
+    # not what the head would read: the first token of an encoder without a trained head says little
+    rows = StandardScaler().fit_transform(Embedder.of(task).examples(examples)) / 10
     targets = np.array([e["labels"] for e in examples])
     found: list[Prediction] = [{}] * len(examples)
     for k in range(int(parts.max()) + 1):
@@ -94,25 +94,6 @@ def _several(seen: Floats, targets: NDArray[np.float64], held: Floats) -> Floats
     return found
 
 
-def mean_states(task: Task, examples: Sequence[Example], batch_size: int = 64) -> Floats:
-    """The mean of the encoder's last states over the elements of each example, shape (examples, width).
-
-    Not what its classification head would read: the first token of an encoder without a trained head says little.
-    """
-    order = sorted(range(len(examples)), key=lambda i: -task.modality.length(examples[i]))
-    found: list[Any] = [None] * len(examples)
-    with evaluation.evaluating(task), torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            batch = evaluation.to_device(task.collate([examples[i] for i in chosen]), task.device)
-            states = task.model.base_model(**model_inputs(task.model, batch)).last_hidden_state.float()
-            counts = state_counts(task.model, batch, len(states))
-            states = states.flatten(2).transpose(1, 2) if states.ndim == 4 else states
-            for i, row, count in zip(chosen, states, counts, strict=True):
-                found[i] = row[:count].mean(0).cpu().numpy()
-    return np.stack(found).astype(np.float64)
-
-
 class _Rows:
     """Vectors as they are."""
 
@@ -132,7 +113,7 @@ def by_baseline(
 ) -> list[Prediction]:
     """Predictions of each fold by the classical baseline of the modality, trained on the others.
 
-    TF-IDF of texts, k-mers of sequences, MFCCs of sound and thumbnails of pictures, each with logistic regression.
+    Of sound, whose baseline gives no probabilities, logistic regression on the same MFCCs.
 
     Args:
         modality: Of the records; need not have learnt anything.
@@ -141,51 +122,32 @@ def by_baseline(
         parts: Fold of each, from `parts_of`.
         seed: Of the search for the penalty.
     """
-    inputs = _inputs(modality, records)
+    classical = _of_sound() if modality.kind == "waveform" else modality.baseline(Classification())
+    if classical is None:
+        raise ConfigError(f"There is no baseline for {modality.name}; give a model with --from.")
     found: list[Prediction] = [{}] * len(records)
     for k in range(int(parts.max()) + 1):
         say(f"fold {k + 1} of {int(parts.max()) + 1}")
         seen, held = (np.flatnonzero(m).tolist() for m in (parts != k, parts == k))
-        known, asked, names = [inputs[i] for i in seen], [inputs[i] for i in held], [labels[i] for i in seen]
-        for i, prediction in zip(held, _fitted(modality, known, names, asked, seed), strict=True):
+        known, names = [records[i] for i in seen], [labels[i] for i in seen]
+        predicted = classical.predict(known, names, [records[i] for i in held], seed)
+        for i, prediction in zip(held, predicted, strict=True):
             found[i] = prediction
     return found
 
 
-def _inputs(modality: Modality, records: Sequence[Mapping[str, Any]]) -> list[Any]:
-    if modality.words:
-        return [(r["text"], r["text_pair"]) if r.get("text_pair") is not None else r["text"] for r in records]
-    if modality.kind == "waveform":
-        from pretune import audio_reading
-        from pretune.mfcc import mfcc_statistics
-        from pretune.modalities.audio import RATE
+def _of_sound() -> Classical:
+    from pretune import audio_reading
+    from pretune.mfcc import mfcc_statistics
+    from pretune.modalities.audio import RATE
 
+    def rows(records: Sequence[Mapping[str, Any]]) -> list[Any]:
         return [mfcc_statistics(audio_reading.samples(r["audio"], RATE), RATE) for r in records]
-    if modality.kind == "pixels":
-        return [_thumbnail(r["image"]) for r in records]
-    alphabet: Any = getattr(modality, "alphabet", None)
-    if alphabet is None:
-        raise ConfigError(f"There is no baseline for {modality.name}; give a model with --from.")
-    return [alphabet.clean(r["sequence"]) for r in records]
 
-
-def _thumbnail(value: Any) -> NDArray[np.float32]:
-    from pretune import image_reading
-
-    small = image_reading.picture(value).convert("RGB").resize((_THUMBNAIL, _THUMBNAIL))
-    return (np.asarray(small).ravel() / 255).astype(np.float32)
-
-
-def _fitted(
-    modality: Modality, seen: Sequence[Any], labels: Sequence[str], held: Sequence[Any], seed: int
-) -> list[Prediction]:
-    if modality.words:
-        return tfidf_logistic(seen, labels, held, seed)
-    if modality.kind == "tokens":
-        from pretune.sequence_baselines import kmer_logistic
-
-        return kmer_logistic(seen, labels, held, seed)
-    return logistic([_Scaled()], seen, labels, held, seed)
+    return Classical(
+        "MFCC + logistic regression",
+        lambda known, names, asked, seed: logistic([_Scaled()], rows(known), names, rows(asked), seed),
+    )
 
 
 class _Scaled:

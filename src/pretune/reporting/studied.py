@@ -181,11 +181,8 @@ def _saved(row: Mapping[str, Any], titles: Mapping[str, str]) -> str:
     note = f" {row['note']}" if row.get("note") else ""
     if row.get("equivalent") is None:
         return f"{_title(row, titles)} with {row['labels']:,} labels: scratch needs more than were tried.{note}"
-    around = (
-        f" [{row['low']:,.0f}, {row['high']:,.0f}]"
-        if row.get("low") is not None and row.get("high") is not None
-        else ""
-    )
+    ends = [f"{row[k]:,.0f}" if row.get(k) is not None else "more than tried" for k in ("low", "high")]
+    around = f" [{', '.join(ends)}]" if "low" in row and "high" in row else ""
     return (
         f"{_title(row, titles)} with {row['labels']:,} labels is as good as scratch with about "
         f"{row['equivalent']:,.0f}{around}.{note}"
