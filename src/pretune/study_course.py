@@ -112,9 +112,8 @@ class Course:
         try:
             found = bench.measure(arm, number, seed)
         except (Interrupted, KeyboardInterrupt) as error:
-            raise Interrupted(
-                f"Interrupted: {len(self.folder.cells)} cells are kept in {self.folder.path}; repeat the command."
-            ) from error
+            kept = f"{self.folder.path} keeps what is finished ({len(self.folder.cells)})"
+            raise Interrupted(f"Interrupted: {kept}; repeat the command to go on.") from error
         wall = time.monotonic() - start
         self.folder.add((arm.name, number, seed), found | {"wall": wall})
         return found["score"], wall

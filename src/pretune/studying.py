@@ -23,7 +23,7 @@ from pretune.label_draws import label_numbers
 from pretune.limits import check_numbers
 from pretune.modalities.base import Modality
 from pretune.objectives.base import require_kind
-from pretune.pretraining import check_model, fingerprints, recipe_of, refuse_changed
+from pretune.pretraining import check_model, fingerprints, prepare, recipe_of, refuse_changed
 from pretune.progress import say
 from pretune.study_arms import Arm, arms_of
 from pretune.study_cells import Plan
@@ -156,6 +156,8 @@ def study(
         raw_labels(test_records, method), metric, budget, min_steps, batch_size, classical,
     )  # fmt: skip
     numbers = label_numbers(labels, plan.draw_from)
+    for checkpoint in dict.fromkeys(a.source for a in arms if a.source is not None):
+        prepare(registry.build("modality", source.spec()), pool, checkpoint, None)  # finds what cannot read such data
     folder = StudyFolder(out)
     folder.open(_recipe(given, arms, method, source), overwrite=overwrite)
     first, more = ([seed + k for k in range(n)] for n in (seeds, max_seeds))
