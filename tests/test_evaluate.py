@@ -12,6 +12,7 @@ import planted
 from pretune.errors import DataError
 from pretune.evaluation import buckets, calibration, confusion, evaluate, judge, predictions
 from pretune.intervals import percentile_interval, resampled_indices
+from pretune.modalities.protein import Protein
 from pretune.resampling import metric_intervals
 from pretune.tasks.classification import Classification
 from pretune.tasks.regression import Regression
@@ -119,7 +120,16 @@ def _tagged(rng, n):
     return task, [{"tags": row, "spans": []} for row in guess], truth
 
 
-@pytest.mark.parametrize("kind", [_classified, _measured, _tagged])
+def _lettered(rng, n):
+    task = Tagging()
+    task.check(Protein())
+    task.learn_labels([list("HEC")])
+    truth = ["".join(rng.choice(list("HEC"), int(rng.integers(4, 12)))) for _ in range(n)]
+    guess = ["".join(t if rng.random() < 0.8 else str(rng.choice(list("HEC"))) for t in row) for row in truth]
+    return task, [{"tags": row} for row in guess], [list(row) for row in truth]
+
+
+@pytest.mark.parametrize("kind", [_classified, _lettered, _measured, _tagged])
 def test_fast_intervals_equal_plain_resampling(kind):
     task, guess, truth = kind(np.random.default_rng(3), 120)
     metrics = task.metrics(guess, truth)

@@ -11,6 +11,7 @@ __all__ = ["drawn_values", "metric_intervals", "paired_interval"]
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from operator import eq
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -163,6 +164,8 @@ def _sums(predicted: Sequence[Prediction], labels: Sequence[Any]) -> tuple[Float
         return _classified([str(p["label"]) for p in predicted], [str(t) for t in labels])
     if isinstance(first.get("tags"), list) and isinstance(label, list | tuple):
         return _tagged([p["tags"] for p in predicted], labels)
+    if isinstance(first.get("tags"), str) and isinstance(label, list | tuple | str):
+        return _lettered([p["tags"] for p in predicted], labels)
     if isinstance(first.get("value"), float) and isinstance(label, int | float):
         return _measured(np.array([p["value"] for p in predicted], float), np.array(labels, float))
     return np.zeros((len(labels), 1)), {}
@@ -225,6 +228,13 @@ def _tagged(found: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> tu
         "accuracy": lambda s: _ratio(s[:, 3], s[:, 4]),
         "token_accuracy": lambda s: _ratio(s[:, 3], s[:, 4]),
     }
+
+
+def _lettered(found: Sequence[str], true: Sequence[Sequence[str]]) -> tuple[Floats, dict[str, Statistic]]:
+    """Columns: letters whose tag is right, all."""
+    same = [sum(map(eq, mine, theirs)) for mine, theirs in zip(found, true, strict=True)]
+    columns = np.array([same, [len(row) for row in true]], float).T
+    return columns, {"accuracy": lambda s: _ratio(s[:, 0], s[:, 1])}
 
 
 def _measured(x: Floats, y: Floats) -> tuple[Floats, dict[str, Statistic]]:
