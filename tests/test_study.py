@@ -146,7 +146,7 @@ def test_more_seeds_only_where_it_is_open(own: str, tmp_path: Path, monkeypatch:
     clear = {c.labels: c.clear for c in found.conclusions.comparisons}
     assert clear == {4: True, 8: False}
     assert "helps with 4 labels: +29.6 [" in found.verdict
-    assert "no evidence either way with 8" in found.verdict
+    assert "no clear difference with 8" in found.verdict
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def answer(question: str, labels: int, value: float, half: float, clear: bool) -
         ([(16, 0.06, 0.01, True), (64, 0.04, 0.01, True)], "helps at every number of labels tried: +6.0 [5.0, 7.0] at"),
         ([(16, -0.06, 0.01, True), (64, -0.04, 0.01, True)], "hurts at every number of labels tried: -6.0 [-7.0, -5.0"),
         ([(16, 0.06, 0.01, True), (64, 0.01, 0.03, False)], "with 16 labels: +6.0 [5.0, 7.0] at 16 over scratch; no"),
-        ([(16, 0.01, 0.03, False)], "No evidence that own pre-training helps or hurts: +1.0 [-2.0, 4.0] at 16"),
+        ([(16, 0.01, 0.03, False)], "No clear evidence that own pre-training helps or hurts: +1.0 [-2.0, 4.0] at 16"),
         ([(16, 0.0, 0.005, False)], "makes no difference of 1 points or more with 16"),
     ],
 )  # fmt: skip

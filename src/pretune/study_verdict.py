@@ -59,8 +59,8 @@ def _main(rows: Sequence[Comparison], margin: float) -> str:
         what = f"no difference of {100 * margin:g} points or more with {_numbers(same)}: {_differences(same)}"
         parts.append(what if parts else f"Own pre-training makes {what}")
     if open_:
-        what = f"no evidence either way with {_numbers(open_)}: {_differences(open_)}"
-        parts.append(what if parts else f"No evidence that own pre-training helps or hurts: {_differences(open_)}")
+        what = f"no clear difference with {_numbers(open_)}: {_differences(open_)}"
+        parts.append(what if parts else f"No clear evidence that own pre-training helps or hurts: {_differences(open_)}")
     return "; ".join(parts) + "."
 
 
