@@ -60,7 +60,8 @@ def _main(rows: Sequence[Comparison], margin: float) -> str:
         parts.append(what if parts else f"Own pre-training makes {what}")
     if open_:
         what = f"no clear difference with {_numbers(open_)}: {_differences(open_)}"
-        parts.append(what if parts else f"No clear evidence that own pre-training helps or hurts: {_differences(open_)}")
+        alone = f"No clear evidence that own pre-training helps or hurts: {_differences(open_)}"
+        parts.append(what if parts else alone)
     return "; ".join(parts) + "."
 
 
