@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from pretune import data as data_io
+from pretune.checkpoint import lineage_of
 from pretune.conformity import Conformity, Floats
+from pretune.embedding import read_recipe
 from pretune.errors import DataError, RunError
 from pretune.evaluation import binned, predictions
 from pretune.finetuning import Labelled, labelled
 from pretune.limits import check_numbers
 from pretune.overlap import seen_in_training
-from pretune.predicting import Predictor, lineage_of, load
+from pretune.predicting import Predictor, load
 from pretune.progress import say
 from pretune.run_calibration import FILE, RunCalibration
 from pretune.tasks.base import Prediction
@@ -91,7 +92,7 @@ def _refuse_seen(run: Path, content: str) -> None:
 def _unseen(predictor: Predictor, held: Labelled) -> Labelled:
     """The records that the run was not trained on; says how many were left out."""
     assert predictor.path is not None
-    recipe = yaml.safe_load((predictor.path / "recipe.yaml").read_text(encoding="utf-8"))
+    recipe = read_recipe(predictor.path)
     contents = lineage_of(predictor.path).get("data", {})
     seen, complete = seen_in_training(held.records, predictor.task, predictor.modality, recipe, contents)
     if not complete:

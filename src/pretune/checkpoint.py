@@ -10,7 +10,7 @@ OUT/lineage.json     parent, data fingerprints, versions, seed, git, wall time; 
 
 from __future__ import annotations
 
-__all__ = ["RunDirectory", "State", "optimizer_tensors", "restore_optimizer", "write_text"]
+__all__ = ["RunDirectory", "State", "lineage_of", "optimizer_tensors", "restore_optimizer", "write_text"]
 
 import json
 import os
@@ -49,6 +49,13 @@ class State:
     def take(self, prefix: str) -> dict[str, Tensor]:
         """The tensors below a prefix, without it."""
         return {n[len(prefix) :]: t for n, t in self.tensors.items() if n.startswith(prefix)}
+
+
+def lineage_of(path: Path) -> dict[str, Any]:
+    """What lineage.json of a run directory says; empty where there is none."""
+    file = path / "lineage.json"
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found
 
 
 class RunDirectory:
@@ -122,7 +129,7 @@ class RunDirectory:
         earlier = self._recipe() if self.finished else None
         if earlier is None or self._changes(earlier, recipe):
             return None
-        found: dict[str, Any] = json.loads((self.path / "lineage.json").read_text(encoding="utf-8"))
+        found = lineage_of(self.path)
         return found if found.get("data") == data else None
 
     def _recipe(self) -> dict[str, Any] | None:

@@ -20,6 +20,8 @@ from pretune.layer_states import Places, places_of
 from pretune.modalities.base import Batch, Example
 from pretune.objectives.base import require_kind
 from pretune.probes import FEWEST, Answers, sort_of_labels
+from pretune.reservoir import sampled
+from pretune.run_data import why_changed
 from pretune.tasks.base import Task
 
 _WORDS = 5000
@@ -76,9 +78,8 @@ def records_for(
         ConfigError: Options that do not fit this run.
         DataError: Data that cannot be used.
     """
-    own = run.recipe.get("data")
-    if data is None and test is not None and run.task is not None and isinstance(own, str) and _unchanged(run, own):
-        data = own
+    if data is None and test is not None and run.task is not None and not _gone(run, "train", run.recipe.get("data")):
+        data = run.recipe["data"]
     if data is None:
         if test is not None or (task is not None and run.task is None):
             raise ConfigError("--test and --task say how to read labels; give the labels with --data too.")
@@ -86,7 +87,7 @@ def records_for(
     if run.task is not None and task is not None:
         raise ConfigError(f"{run.path} is fine-tuned and knows its task ({run.task.name}); leave --task out.")
     method = run.task or _task_for(run, task)
-    seen = test is None and run.task is not None and _same(run, "train", data)
+    seen = test is None and run.task is not None and _same(run, data)
     notes = [_seen(run, data)] if seen else []
     return _read(run, method, _Named(data, None, test, columns=columns or {}), number, seed, notes)
 
@@ -94,20 +95,14 @@ def records_for(
 def _unlabelled(run: Inspected, number: int, seed: int) -> Shown | None:
     """Records of the data that was pre-trained on, each as likely as any other."""
     source, columns = run.recipe["data"], run.recipe.get("columns") or {}
-    if not isinstance(source, str) or not _unchanged(run, source):
+    if _gone(run, "train", source):
         run.notes.append("Its training data is not there any more, or has changed: no records to look at; give --data.")
         return None
     main = next(iter(run.modality.inputs))
     roles = {main: run.modality.inputs[main]}
-    rng = np.random.default_rng(seed)
-    kept: list[Any] = []
     stream = data_io.stream_records(source, roles=roles, columns=columns)
     usable = (record for record, error in stream if error is None and record is not None and record.get(main))
-    for k, record in enumerate(usable):
-        if len(kept) < number:
-            kept.append(record)
-        elif (place := int(rng.integers(k + 1))) < number:
-            kept[place] = record
+    kept = sampled(usable, number, seed=seed)
     if len(kept) < FEWEST:
         run.notes.append(f"Its training data has {len(kept)} records, too few to compare states of; give --data.")
         return None
@@ -115,11 +110,10 @@ def _unlabelled(run: Inspected, number: int, seed: int) -> Shown | None:
     return Shown(Part(source, run.modality.process_many(kept), []), None, run.modality.pad)
 
 
-def _unchanged(run: Inspected, source: str) -> bool:
-    try:
-        return data_io.fingerprint(source) == run.facts["data"].get("train")
-    except PretuneError:
-        return False
+def _gone(run: Inspected, role: str, source: Any) -> bool:
+    """Whether data of the run is not there any more, or has other content."""
+    located = {} if run.task is None else {"located": run.task.source}
+    return bool(why_changed(source, run.facts.get("data", {}).get(role), **located))
 
 
 def _task_for(run: Inspected, task: str | dict[str, Any] | Task | None) -> Task:
@@ -137,10 +131,11 @@ def _seen(run: Inspected, data: Any) -> str:
     )
 
 
-def _same(run: Inspected, role: str, data: Any) -> bool:
+def _same(run: Inspected, data: Any) -> bool:
+    """Whether data that the user names is what the run was fine-tuned on."""
     assert run.task is not None
     try:
-        return data_io.fingerprint(run.task.source(data)) == run.facts.get("data", {}).get(role)
+        return data_io.fingerprint(run.task.source(data)) == run.facts.get("data", {}).get("train")
     except PretuneError:
         return False
 
@@ -149,7 +144,7 @@ def _own(run: Inspected, number: int, seed: int) -> Shown | None:
     """The data of the fine-tuning: what it learnt from, and what it held out."""
     recipe = run.recipe
     roles = {"train": recipe.get("data"), "valid": recipe.get("valid"), "test": recipe.get("test")}
-    gone = [r for r, d in roles.items() if d is not None and not (isinstance(d, str) and _same(run, r, d))]
+    gone = [r for r, d in roles.items() if d is not None and _gone(run, r, d)]
     if gone:
         absent = ", ".join(f"{r} data ({roles[r]})" for r in gone)
         run.notes.append(f"Its {absent} is not there any more, or has changed: no records to look at; give --data.")

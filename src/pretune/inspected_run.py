@@ -15,6 +15,7 @@ import yaml
 from transformers import AutoModel, PreTrainedModel
 
 from pretune import encoder, machine, registry
+from pretune.checkpoint import lineage_of
 from pretune.drift import cosine
 from pretune.errors import ModelError, PretuneError, RunError, similar
 from pretune.modalities.base import Modality
@@ -164,7 +165,9 @@ def _start(run: Inspected) -> Start | None:
     if parent is None or run.facts.get("scratch"):
         return _random_start(run)
     source = str(parent["source"])
-    trained_anew = _finished(source) not in (None, parent.get("finished")) and "finished" in parent
+    trained_anew = (
+        lineage_of(Path(source)).get("finished") not in (None, parent.get("finished")) and "finished" in parent
+    )
     try:
         if trained_anew:
             raise ModelError("it has been trained anew since")
@@ -173,11 +176,6 @@ def _start(run: Inspected) -> Start | None:
         run.notes.append(f'It started from "{source}", which cannot be compared with: {error}')
         return None
     return Start(source, fitting(weights, run.model), random=False)
-
-
-def _finished(source: str) -> str | None:
-    file = Path(source) / "lineage.json"
-    return json.loads(file.read_text(encoding="utf-8")).get("finished") if file.is_file() else None
 
 
 def _random_start(run: Inspected) -> Start | None:

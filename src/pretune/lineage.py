@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["lineage", "model_card"]
 
 import importlib.metadata
-import json
 import platform
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pretune.checkpoint import lineage_of
 from pretune.train import FitResult
 
 _PACKAGES = ("pretune", "torch", "transformers", "accelerate", "datasets", "tokenizers", "peft")
@@ -58,8 +58,7 @@ def lineage(
 def _parent(source: str | None) -> dict[str, Any] | None:
     if source is None:
         return None
-    file = Path(source) / "lineage.json"
-    facts = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    facts = lineage_of(Path(source))
     return {"source": source} | {k: facts[k] for k in ("verb", "finished", "tokens", "seconds", "data") if k in facts}
 
 

@@ -16,6 +16,7 @@ from pretune import data as data_io
 from pretune.columns import FILE_ROLES
 from pretune.errors import PretuneError
 from pretune.modalities.base import Modality
+from pretune.run_data import why_changed
 from pretune.tasks.base import Task
 
 
@@ -49,15 +50,13 @@ def seen_in_training(
 def _still_there(
     source: Any, task: Task, modality: Modality, columns: Mapping[str, str], content: str
 ) -> Dataset | None:
-    if not isinstance(source, str) or source.startswith("in memory: "):
+    if why_changed(source, content, task.source):
         return None
     roles = task.input_roles(modality)
     named = {role: column for role, column in columns.items() if role in roles}
     try:
-        layout = task.source(source)
-        if data_io.fingerprint(layout) != content:
-            return None
-        return data_io.read_records(layout, roles=roles | {task.label_role: task.label_columns}, columns=named)
+        wanted = roles | {task.label_role: task.label_columns}
+        return data_io.read_records(task.source(source), roles=wanted, columns=named)
     except (PretuneError, OSError):
         return None
 

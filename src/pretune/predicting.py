@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Predictor", "lineage_of", "load"]
+__all__ = ["Predictor", "load"]
 
 import contextlib
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import yaml
 
 from pretune import encoder, machine, registry
+from pretune.checkpoint import lineage_of
 from pretune.columns import check_roles
 from pretune.data import stream_records
 from pretune.errors import DataError, ModelError, PretuneError, RunError, similar
@@ -201,13 +201,6 @@ def load(run: str | Path, *, precision: str | None = None) -> Predictor:
     rounded = task.exact_in_bf16 and len(model.config.id2label or {}) > 1
     numbers = machine.precision_for(machine.device(), precision) if rounded else "fp32"
     return Predictor(task, path=path, precision=numbers)
-
-
-def lineage_of(path: Path) -> dict[str, Any]:
-    """What lineage.json of a run directory says; empty where there is none."""
-    file = path / "lineage.json"
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return found
 
 
 def _recipe(path: Path) -> dict[str, Any]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-__all__ = ["RunData", "labelled_data", "pool_data"]
+__all__ = ["RunData", "labelled_data", "pool_data", "why_changed"]
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Any
 
 from pretune import data as data_io
 from pretune import registry
+from pretune.checkpoint import lineage_of
 from pretune.embedding import read_recipe
-from pretune.errors import DataError, PretuneError
+from pretune.errors import PretuneError
 from pretune.progress import say
 
 
@@ -52,7 +52,7 @@ def labelled_data(
     if given is not None:
         return RunData(given, dict(columns or {}), recipe.get("modality", "text"))
     task: Any = registry.build("task", recipe["task"])
-    why = _changed(recipe.get("data"), _lineage(run).get("data", {}).get("train"), task.source)
+    why = why_changed(recipe.get("data"), lineage_of(run).get("data", {}).get("train"), task.source)
     if why:
         say(f"without labelled records: the training data {why}; name it with --labelled")
         return None
@@ -66,7 +66,7 @@ def pool_data(
     """The pre-training data of a run, or of the one that it started from; arguments as for `labelled_data`."""
     if given is not None:
         return RunData(given, dict(columns or {}), recipe.get("modality", "text"))
-    lineage = _lineage(run)
+    lineage = lineage_of(run)
     if "objective" in recipe:
         origin, expected = dict(recipe), lineage.get("data", {}).get("train")
     else:
@@ -74,7 +74,7 @@ def pool_data(
     if not origin:
         say("without a pool: this run did not start from one of pretrain that is still there; name data with --pool")
         return None
-    why = _changed(origin.get("data"), expected, lambda source: source)
+    why = why_changed(origin.get("data"), expected)
     if why:
         say(f"without a pool: the pre-training data {why}; name it with --pool")
         return None
@@ -90,18 +90,18 @@ def _origin(parent: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
     return found if "objective" in found else {}, parent.get("data", {}).get("train")
 
 
-def _changed(source: Any, expected: str | None, located: Callable[[Any], Any]) -> str:
-    """Why data cannot be taken for what a run saw; empty where it can."""
+def why_changed(source: Any, expected: str | None, located: Callable[[Any], Any] = lambda source: source) -> str:
+    """Why data that a recipe names cannot be taken for what its run saw; empty where it can.
+
+    Args:
+        source: What the recipe says.
+        expected: The fingerprint in the lineage.
+        located: `Task.source`, of labelled data.
+    """
     if not isinstance(source, str) or source.startswith("in memory: "):
         return "was in memory and is not kept"
     try:
         found = data_io.fingerprint(located(source))
-    except DataError:
+    except (PretuneError, OSError):
         return f'"{source}" is not there any more'
     return "" if found == expected else f'"{source}" has other content than it had then'
-
-
-def _lineage(run: Path) -> dict[str, Any]:
-    file = run / "lineage.json"
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return found

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 __all__ = ["study_facts"]
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pretune.checkpoint import lineage_of
 from pretune.encoder import model_folder
 from pretune.modalities.base import Modality
 from pretune.study_arms import OWN, SCRATCH, Arm
@@ -112,8 +112,7 @@ def _pretraining(arm: Arm) -> dict[str, Any] | None:
     """What the weights of an arm cost, as far as their run says."""
     if arm.kind not in (OWN, "other") or arm.source is None:
         return None
-    file = Path(model_folder(arm.source)).parent / "lineage.json"
-    if not file.is_file():
+    facts = lineage_of(Path(model_folder(arm.source)).parent)
+    if not facts:
         return None
-    facts = json.loads(file.read_text(encoding="utf-8"))
     return {"arm": arm.name, "source": arm.source} | {k: facts.get(k) for k in ("seconds", "tokens", "steps", "verb")}

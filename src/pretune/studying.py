@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["Study", "study"]
 
-import hashlib
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from rich.console import Console
 
 from pretune import registry
 from pretune.budget import Budget
+from pretune.embedding import model_fingerprint
 from pretune.encoder import model_folder
 from pretune.errors import ConfigError, DataError
 from pretune.finetuning import parts_of, raw_labels
@@ -202,14 +202,10 @@ def _recipe(given: Mapping[str, Any], arms: Sequence[Arm], task: Task, source: M
 
 
 def _weights(source: str | None) -> dict[str, str]:
-    """A hash of the weights, so that a study does not go on with others of the same name."""
+    """A hash of the model, so that a study does not go on with another one of the same name."""
     if source is None or not Path(model_folder(source)).is_dir():
         return {}
-    digest = hashlib.blake2b(digest_size=16)
-    for file in sorted(Path(model_folder(source)).glob("*.safetensors")):
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, hashlib.blake2b).digest())
-    return {"weights": digest.hexdigest()}
+    return {"weights": model_fingerprint(Path(model_folder(source)))}
 
 
 def _command(given: Mapping[str, Any]) -> str:

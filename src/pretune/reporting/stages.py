@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from pretune import data as data_io
 from pretune import registry
 from pretune.checkpoint import RunDirectory
-from pretune.errors import PretuneError, RunError, similar
+from pretune.errors import RunError, similar
+from pretune.run_data import why_changed
 
 _MOST_PARENTS = 10
 
@@ -147,11 +147,6 @@ def found_data(run: Path, written: Any, expected: str | None, source: Any = None
     if not isinstance(written, str) or expected is None:
         return None
     for place in places(run, written):
-        if not Path(str(place).partition(":")[0]).exists() and not place.exists():
-            continue
-        try:
-            if data_io.fingerprint(source(str(place)) if source else str(place)) == expected:
-                return str(place)
-        except (PretuneError, OSError):
-            continue
+        if not why_changed(str(place), expected, source or (lambda given: given)):
+            return str(place)
     return None
