@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import random
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ import yaml
 
 import planted
 import pretune
-from pretune.cli import main
 from pretune.errors import ConfigError, DataError, RunError
 from pretune.intervals import Interval
 from pretune.label_errors import doubtful
@@ -23,6 +21,7 @@ from pretune.resampling import paired_interval
 from pretune.tasks.classification import Classification
 from pretune.tasks.regression import Regression
 from pretune.tasks.tagging import Tagging
+from shell import run
 
 
 def noisy(num: int, seed: int) -> list[dict[str, str]]:
@@ -52,14 +51,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def inside(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
-
-
-def run(words: str, capsys: pytest.CaptureFixture[str], status: int = 0) -> tuple[str, str]:
-    capsys.readouterr()
-    found = main(shlex.split(words))
-    out, err = capsys.readouterr()
-    assert found == status, err
-    return out, err
 
 
 def test_the_file_says_what_it_rests_on(place):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shlex
 import shutil
 from pathlib import Path
 
@@ -17,13 +16,13 @@ from safetensors.torch import load_file, save_file
 
 import planted
 import pretune
-from pretune.cli import main
 from pretune.errors import RunError
 from pretune.explanation import page
 from pretune.labelling import label_next
 from pretune.neighbour_index import Index
 from pretune.run import explain
 from pretune.tasks.regression import Regression
+from shell import run
 
 POOL = planted.reviews(600, seed=9)
 
@@ -50,14 +49,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def inside(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
-
-
-def run(words: str, capsys: pytest.CaptureFixture[str], status: int = 0) -> tuple[str, str]:
-    capsys.readouterr()
-    found = main(shlex.split(words))
-    out, err = capsys.readouterr()
-    assert found == status, err
-    return out, err
 
 
 def table(file: Path) -> list[dict[str, str]]:

@@ -156,18 +156,22 @@ def _run(name: str, words: list[str]) -> int:
 
 
 def _finish(result: Any) -> int:
-    """The exit status of a command; a result that cannot print itself is printed as one JSON line."""
+    """The exit status of a command: a result prints itself, metrics are one JSON line, others have been said."""
     if isinstance(result, int):
         return result
     if hasattr(result, "print"):
         result.print()
-        return 0
+    elif hasattr(result, "metrics"):
+        _print_metrics(result)
+    return 0
+
+
+def _print_metrics(result: Any) -> None:
     from pretune import machine
 
     shown = {k: round(v, 4) if isinstance(v, float) else v for k, v in result.metrics.items()}
     if machine.is_main():
         print(json.dumps({"run": str(result.path), **shown}))
-    return 0
 
 
 def _function(name: str) -> Callable[..., Any]:
@@ -321,4 +325,4 @@ def _parse(parser: Any, words: list[str], *, required: bool) -> dict[str, Any]:
     return {k: v for k, v in values.items() if k not in ("config", "print_config")}
 
 
-_SOURCES = ("data", "valid", "test")
+_SOURCES = ("data", "labelled", "pool", "test", "valid")

@@ -17,7 +17,6 @@ __all__ = [
     "verdict",
 ]
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -29,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from pretune.checkpoint import write_text
 from pretune.errors import DataError
 from pretune.intervals import Interval, bootstrap, paired_difference
-from pretune.page_figures import BLUE, DASHED, INK, SOFT, bare, inline_svg
+from pretune.page_figures import BLUE, DASHED, INK, SOFT, bare, data_address, inline_svg
 
 
 class Wording(TypedDict):
@@ -189,8 +188,7 @@ def verdict(
 
 def picture_of(file: Path) -> tuple[str, str]:
     """What a picture of a pre-training run shows, and its ``data:`` address."""
-    encoded = base64.b64encode(file.read_bytes()).decode()
-    return f"pre-training: {file.stem.replace('_', ' ')}", f"data:image/png;base64,{encoded}"
+    return f"pre-training: {file.stem.replace('_', ' ')}", data_address(file.read_bytes(), "image/png")
 
 
 def render_demo(result: DemoResult, out: Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["AGAINST", "FOR", "HeatMap", "address_of", "tinted", "write_picture"]
 
-import base64
 import io
 import textwrap
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.text import Text
 
 from pretune.explanation import Explanation
+from pretune.page_figures import data_address
 
 FOR, AGAINST = (47, 111, 237), (216, 65, 47)
 """Colours of what speaks for a target and against it."""
@@ -118,7 +118,7 @@ def address_of(image: Image.Image) -> str:
     """The picture as a ``data:`` address, which a page can hold."""
     file = io.BytesIO()
     image.save(file, format="png", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return data_address(file.getvalue(), "image/png")
 
 
 def write_picture(explanations: Sequence[Explanation], file: str | Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["index", "index_command"]
+__all__ = ["index"]
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -184,39 +184,3 @@ def _split(number: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]
     order = np.random.default_rng([seed, 1]).permutation(number)
     wanted = min(_MOST_HELD, round(_HELD_RATE * number)) if number >= _LEAST_POOL else 0
     return np.sort(order[:wanted]), np.sort(order[wanted:])
-
-
-def index_command(
-    run: str,
-    *,
-    labelled: str | None = None,
-    pool: str | None = None,
-    num_pool: int = 20_000,
-    share: float = 0.95,
-    columns: Mapping[str, str] | None = None,
-    seed: int = 0,
-    overwrite: bool = False,
-) -> int:
-    """Embeds labelled data and a sample of the pre-training data, for `explain --nearest` and `predict --ood`.
-
-    Args:
-        run: A run directory of `pretune finetune` or `pretune pretrain`.
-        labelled: Labelled data whose records are shown beside predictions; not given: what the run was trained on.
-        pool: Unlabelled data; not given: what the run, or the one that it started from, was pre-trained on.
-        num_pool: Most records of the pool, drawn at random; 0 leaves the pool out.
-        share: Share of records like those of the pool that `predict --ood` should not flag.
-        columns: Column of each role of `labelled` and `pool`, where the usual names do not fit.
-        seed: Of what is drawn.
-        overwrite: Replace an earlier index of the run.
-    """
-    index(
-        run,
-        labelled=labelled,
-        pool=pool,
-        num_pool=num_pool,
-        share=share,
-        columns=columns,
-        seed=seed,
-        overwrite=overwrite,
-    )
-    return 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["BLUE", "DASHED", "INK", "LINE", "RED", "SOFT", "bare", "bare_axes", "inline_svg"]
+__all__ = ["BLUE", "DASHED", "INK", "LINE", "RED", "SOFT", "bare", "bare_axes", "data_address", "inline_svg"]
 
+import base64
 import hashlib
 import html
 import io
@@ -55,6 +56,11 @@ def bare_axes(axes: Any) -> None:
     axes.tick_params(colors=SOFT, labelsize=9)
     axes.yaxis.label.set_color(SOFT)
     axes.xaxis.label.set_color(SOFT)
+
+
+def data_address(content: bytes, mime: str) -> str:
+    """The ``data:`` address of a picture or recording, which a page can hold."""
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
 
 
 def inline_svg(figure: Any, description: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["SoundExplanation", "hertz", "wav_address"]
 
-import base64
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -19,6 +18,7 @@ from pretune import mel
 from pretune.audio_reading import wav
 from pretune.explanation import Explanation
 from pretune.heat_map import address_of, tinted
+from pretune.page_figures import data_address
 from pretune.sound_plane import MelPlane, band_edges, edges_hz, window_edges
 
 _RANGE = 8.0
@@ -263,4 +263,4 @@ def _means(loudness: NDArray[np.float64], windows: int) -> NDArray[np.float64]:
 
 def wav_address(samples: NDArray[np.int16], rate: int) -> str:
     """16-bit samples (samples,) as the ``data:`` address of a .wav file, which a page can play."""
-    return f"data:audio/wav;base64,{base64.b64encode(wav(samples, rate)).decode()}"
+    return data_address(wav(samples, rate), "audio/wav")

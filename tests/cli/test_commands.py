@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +15,9 @@ import yaml
 import planted
 import pretune
 from pretune.checkpoint import RunDirectory
-from pretune.cli import main
 from pretune.errors import RunError
 from pretune.tasks.tagging import Tagging
+from shell import run
 
 SHORT = "--budget 2steps --batch_size 4"
 
@@ -39,14 +38,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def inside(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(place)
     return place
-
-
-def run(words: str, capsys: pytest.CaptureFixture[str], status: int = 0) -> tuple[str, str]:
-    capsys.readouterr()
-    found = main(shlex.split(words))
-    out, err = capsys.readouterr()
-    assert found == status, err
-    return out, err
 
 
 def rows(out: str) -> list[dict[str, object]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import shutil
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from safetensors.torch import load_file
 
 import planted
 import pretune
+import shell
 from pretune.checkpoint import RunDirectory
-from pretune.cli import main
 from pretune.errors import PretuneError
 
 TEXT = {"name": "text", "vocab_size": 256}
@@ -53,11 +52,7 @@ def inside(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(words: str, capsys: pytest.CaptureFixture[str], status: int = 0) -> tuple[str, str]:
-    capsys.readouterr()
-    found = main(["inspect", *shlex.split(words)])
-    out, err = capsys.readouterr()
-    assert found == status, err
-    return out, err
+    return shell.run(f"inspect {words}", capsys, status)
 
 
 def test_a_fine_tuned_run_is_looked_into_with_its_own_data(capsys, tmp_path):

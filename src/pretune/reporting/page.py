@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["report", "report_command"]
+__all__ = ["report"]
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -64,7 +64,7 @@ def report(
     num_explained: int = 6,
     overwrite: bool = False,
 ) -> Path:
-    """Writes one self-contained HTML page about a run or a study.
+    """Writes one self-contained HTML page about a run or a study, for people who were not there.
 
     Args:
         run: A run directory of `pretrain` or `finetune`, or the folder of a study.
@@ -89,6 +89,7 @@ def report(
     page = page_of(facts)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, page)
+    say(f"wrote {file}, {file.stat().st_size / 1e6:.1f} MB")
     return file
 
 
@@ -114,37 +115,3 @@ def page_of(facts: Facts) -> str:
         date=datetime.now(UTC).strftime("%Y-%m-%d"),
         left_out=plural(facts.room.left_out, "picture or recording") if facts.room.left_out else "",
     )
-
-
-def report_command(
-    run: str,
-    *,
-    test: str | None = None,
-    study: str | None = None,
-    columns: Mapping[str, str] | None = None,
-    out: str | None = None,
-    num_explained: int = 6,
-    overwrite: bool = False,
-) -> int:
-    """Writes one self-contained HTML page about a run or a study, for people who were not there.
-
-    Args:
-        run: A run directory, or the folder of a study.
-        test: Labelled test data, for held-out results with examples; not given: that of the run, where it is unchanged.
-        study: The folder of a study, whose verdict the page then has.
-        columns: Column of each role of the test data, where it differs from the run's.
-        out: The file to write; not given: report.html in the run's folder.
-        num_explained: Most predictions that are explained; 0 leaves explanations out.
-        overwrite: Replace an earlier report.
-    """
-    file = report(
-        run,
-        test=test,
-        study=study,
-        columns=columns,
-        out=out,
-        num_explained=num_explained,
-        overwrite=overwrite,
-    )
-    say(f"wrote {file}, {file.stat().st_size / 1e6:.1f} MB")
-    return 0

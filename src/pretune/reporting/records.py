@@ -16,7 +16,8 @@ from pretune import audio_reading, image_reading
 from pretune.errors import DataError
 from pretune.media_records import path_of
 from pretune.modalities.base import Modality
-from pretune.reporting.section import duration, mime_address
+from pretune.page_figures import data_address
+from pretune.reporting.section import duration
 
 ROOM = 6_000_000
 """Characters of pictures and sound that a page may hold."""
@@ -38,7 +39,7 @@ class Room:
 
     def take(self, content: bytes, mime: str) -> str | None:
         """The content as a ``data:`` address; None where it would be too much."""
-        address = mime_address(content, mime)
+        address = data_address(content, mime)
         if len(address) > self.left:
             self.left_out += 1
             return None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-__all__ = ["Section", "clean", "duration", "metric_text", "mime_address", "plural", "points", "render"]
+__all__ = ["Section", "clean", "duration", "metric_text", "plural", "points", "render"]
 
-import base64
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,11 +64,6 @@ def _environment() -> Environment:
     )
     environment.filters |= {"thousands": "{:,}".format, "duration": duration, "plain": clean}
     return environment
-
-
-def mime_address(content: bytes, mime: str) -> str:
-    """A ``data:`` address."""
-    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
 
 
 def plural(number: float, word: str) -> str:
