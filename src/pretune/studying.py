@@ -15,6 +15,7 @@ from rich.console import Console
 
 from pretune import registry
 from pretune.budget import Budget
+from pretune.classical import Classical
 from pretune.embedding import model_fingerprint
 from pretune.encoder import model_folder
 from pretune.errors import ConfigError, DataError
@@ -136,28 +137,11 @@ def study(
     _check(given)
     method: Task = registry.build("task", task)
     source: Modality = registry.build("modality", modality)
-    require_kind(method, source, registry.classes("task"))
-    method.check(source)
-    check_model(source, from_, None, None)
-    refuse_changed(source, source.unlabelled, "on labelled data")
-    classical = source.baseline(method)
-    checkpoints = [s.strip() for s in also.split(",") if s.strip()] if isinstance(also, str) else list(also)
-    arms = arms_of(from_, strategies, checkpoints, classical, baseline=baseline)
-    if baseline and classical is None:
-        say(f"there is no classical baseline for {method.name} on {source.name}: the study goes without")
-    method.modality = source
-    rate = (0.3 if test_rate is None else test_rate) if test is None else 0.0
-    pool, held, tested = parts_of(data, None, test, rate, method, source, dict(columns or {}), seed)
-    test_records = tested if test is not None else held
-    if len(test_records) < 2:
-        raise DataError(f"A study needs test records, found {len(test_records)}; give --test with more of them.")
-    plan = Plan(
-        method.spec(), source.spec(), list(method.used), pool, raw_labels(pool, method), test_records,
-        raw_labels(test_records, method), metric, budget, min_steps, batch_size, classical,
-    )  # fmt: skip
+    arms, classical = _arms(given, method, source)
+    plan = _plan(given, method, source, classical)
     numbers = label_numbers(labels, plan.draw_from)
     for checkpoint in dict.fromkeys(a.source for a in arms if a.source is not None):
-        prepare(registry.build("modality", source.spec()), pool, checkpoint, None)  # finds what cannot read such data
+        prepare(registry.build("modality", source.spec()), plan.pool, checkpoint, None)  # finds what cannot read it
     folder = StudyFolder(out)
     folder.open(_recipe(given, arms, method, source), overwrite=overwrite)
     first, more = ([seed + k for k in range(n)] for n in (seeds, max_seeds))
@@ -192,6 +176,50 @@ def _check(given: Mapping[str, Any]) -> None:
         )
     if not 0 <= given["margin"] < 1:
         raise ConfigError(f"margin must be at least 0 and below 1, found {given['margin']}.")
+
+
+def _arms(given: Mapping[str, Any], method: Task, source: Modality) -> tuple[list[Arm], Classical | None]:
+    """What is compared, and the classical baseline, if there is one."""
+    require_kind(method, source, registry.classes("task"))
+    method.check(source)
+    check_model(source, given["from_"], None, None)
+    refuse_changed(source, source.unlabelled, "on labelled data")
+    classical = source.baseline(method)
+    if given["baseline"] and classical is None:
+        say(f"there is no classical baseline for {method.name} on {source.name}: the study goes without")
+    also = given["also"]
+    checkpoints = [s.strip() for s in also.split(",") if s.strip()] if isinstance(also, str) else list(also)
+    arms = arms_of(given["from_"], given["strategies"], checkpoints, classical, baseline=given["baseline"])
+    return arms, classical
+
+
+def _plan(given: Mapping[str, Any], method: Task, source: Modality, classical: Classical | None) -> Plan:
+    """The records to draw labels from and those to test on.
+
+    Raises:
+        DataError: Too few of these.
+    """
+    method.modality = source
+    test, rate = given["test"], 0.3 if given["test_rate"] is None else given["test_rate"]
+    rate, columns = 0.0 if test is not None else rate, dict(given["columns"] or {})
+    pool, held, tested = parts_of(given["data"], None, test, rate, method, source, columns, given["seed"])
+    records = held if test is None else tested
+    if len(records) < 2:
+        raise DataError(f"A study needs test records, found {len(records)}; give --test with more of them.")
+    return Plan(
+        task=method.spec(),
+        modality=source.spec(),
+        used=list(method.used),
+        pool=pool,
+        pool_labels=raw_labels(pool, method),
+        test=records,
+        test_labels=raw_labels(records, method),
+        metric=given["metric"],
+        budget=given["budget"],
+        min_steps=given["min_steps"],
+        batch_size=given["batch_size"],
+        classical=classical,
+    )
 
 
 def _recipe(given: Mapping[str, Any], arms: Sequence[Arm], task: Task, source: Modality) -> dict[str, Any]:
