@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from pretune import machine
 from pretune.batching import Order, permute
 from pretune.budget import Budget, Plan
 from pretune.checkpoint import RunDirectory
@@ -178,3 +179,15 @@ def test_every_epoch_has_every_example_once() -> None:
         epochs = 1 if lengths else 10
         seen = np.concatenate([order[s] for s in range(steps)])
         assert sorted(seen.tolist()) == sorted(list(range(103)) * epochs)[: len(seen)]
+
+
+def test_bf16_is_the_default_only_where_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, seconds = torch.device("cpu"), {torch.float32: 2.0, torch.bfloat16: 1.0}
+    monkeypatch.setattr(machine, "_seconds", lambda left, right: seconds[left.dtype])
+    for able, faster, default in ((True, True, "bf16"), (True, False, "fp32"), (False, True, "fp32")):
+        machine._bf16_pays.cache_clear()
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: {"avx512_bf16": able})
+        seconds[torch.bfloat16] = 1.0 if faster else 2.5
+        assert machine.precision_for(cpu, None) == default
+        assert machine.precision_for(cpu, "bf16") == "bf16"
+    machine._bf16_pays.cache_clear()

@@ -319,7 +319,7 @@ def _parse(parser: Any, words: list[str], *, required: bool) -> dict[str, Any]:
     try:
         values = parser.parse_args(words).as_dict()
     except ArgumentError as error:
-        raise ConfigError(one_sentence(str(error), parser)) from error
+        raise ConfigError(one_sentence(str(error), parser, words)) from error
     # these may be anything in Python; here "2024" is a file, not a number
     values |= {k: raw for k in _SOURCES if k in values and (raw := _value_of(f"--{k}", words)) is not None}
     return {k: v for k, v in values.items() if k not in ("config", "print_config")}

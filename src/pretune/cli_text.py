@@ -30,7 +30,7 @@ def _as_typed(option: str) -> str:
     return re.sub(r"^--columns\.(\w+)$", r"--\1_column", option.replace("--from_", "--from").removesuffix(".name"))
 
 
-def one_sentence(message: str, parser: Any) -> str:
+def one_sentence(message: str, parser: Any, words: Sequence[str]) -> str:
     """The parser's complaint, without its types and classes."""
     text = " ".join(message.split())
     text = re.sub(r'Parser key "([\w.]+)": ', r"--\1: ", text)
@@ -40,9 +40,15 @@ def one_sentence(message: str, parser: Any) -> str:
         text = f"{wrong[0]}expected {_KINDS.get(kinds[0], kinds[0])}, found {value[1] if value else 'none'}"
     text = re.sub(r"the following arguments are required: (.*)", lambda m: _missing(m[1]), text)
     text = re.sub(r"^argument (--[\w.]+): expected one argument", r"\1 needs a value", text)
-    text = text.replace("unrecognized arguments: ", "there is no place for: ")
+    text = re.sub(r"^unrecognized arguments: (\S+)(.*)", lambda m: _misplaced(m[1], m[2], parser, words), text)
     text = text.replace("--from_", "--from").replace(".name", "")
-    return f"{text.rstrip('.')}. See `{parser.prog} --help`."
+    return f"{text.rstrip('.')}{'' if text.endswith('?') else '.'} See `{parser.prog} --help`."
+
+
+def _misplaced(word: str, others: str, parser: Any, words: Sequence[str]) -> str:
+    wanted = any("--data" in a.option_strings for a in parser._actions)
+    given = any(w.partition("=")[0] == "--data" for w in words)
+    return f"there is no place for: {word}{others}" + (f"; did you mean --data {word}?" if wanted and not given else "")
 
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}

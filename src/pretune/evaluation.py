@@ -30,6 +30,7 @@ from rich.table import Table
 from torch import nn
 
 from pretune.errors import DataError
+from pretune.evenly_spaced import evenly_spaced
 from pretune.intervals import LEVEL, RESAMPLES, Floats, Interval
 from pretune.modalities.base import Batch, Example
 from pretune.resampling import metric_intervals
@@ -38,6 +39,9 @@ from pretune.tasks.base import Prediction, Task
 if TYPE_CHECKING:
     from pretune.abstaining import Abstention
     from pretune.shifts import ShiftReport
+
+_MEASURED = 64
+"""Examples that are computed in both formats, to learn what rounding does to this model."""
 
 _PADDED_LENGTH = 64
 _SHOWN_LABELS = 20
@@ -54,31 +58,72 @@ def predictions(
         batch_size: Most examples in a batch; batches of long ones are smaller: at most 64 x `batch_size`
             padded elements, or one example.
         precision: ``fp32``, or ``bf16``: then batches run in bfloat16, and the examples whose answer rounding could
-            change (`Task.near_tie`) once more in float32, so that the labels are the same.
+            change (`Task.lead`) once more in float32, so that the labels are the same.
     """
     found: list[Prediction] = [{}] * len(examples)
+    left: Sequence[int] = range(len(examples))
     with evaluating(task), torch.inference_mode():
-        for chosen in buckets([task.modality.length(e) for e in examples], batch_size):
-            members = [examples[i] for i in chosen]
-            batch, *others = (to_device(task.collate(v), task.device) for v in task.modality.views(members))
-            rounded = precision == "bf16" and not others
-            logits = _bf16_logits(task, batch) if rounded else task(batch)["logits"].float()
-            if others:
-                logits = torch.stack([logits, *(task(b)["logits"].float() for b in others)]).mean(0)
-            for position, prediction in zip(chosen, task.decode(logits, batch, members), strict=True):
-                found[position] = prediction
+        if precision == "bf16" and len(examples) >= _MEASURED * 4:
+            left = _rounded(found, task, examples, batch_size)
+        for places, logits, batch in _batches(task, examples, left, batch_size):
+            _put(found, task, examples, places, logits, batch)
     return found
 
 
-def _bf16_logits(task: Task, batch: Batch) -> torch.Tensor:
-    """Logits in bfloat16, with the rows near a tie replaced by those of float32."""
-    with torch.autocast(task.device.type, torch.bfloat16):
-        logits: torch.Tensor = task(batch)["logits"].float()
-    close = task.near_tie(logits)
-    if bool(close.any()):
-        part = {k: v[close] if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
-        logits[close] = task(part)["logits"].float()
-    return logits
+def _rounded(found: list[Prediction], task: Task, examples: Sequence[Example], batch_size: int) -> list[int]:
+    """Predicts in bfloat16; returns the examples whose answer rounding could have changed.
+
+    Where that is most of them, as with a tag for each of many words, rounding saves nothing: the rest is returned too.
+    """
+    margin = _margin(task, examples, batch_size)
+    done: list[int] = []
+    doubtful: list[int] = []
+    for places, logits, batch in _batches(task, examples, range(len(examples)), batch_size, rounded=True):
+        _put(found, task, examples, places, logits, batch)
+        done += places
+        doubtful += [
+            place for place, safe in zip(places, (task.lead(logits) > margin).tolist(), strict=True) if not safe
+        ]
+        if 2 * len(doubtful) > len(done):
+            break
+    return [*doubtful, *sorted(set(range(len(examples))).difference(done))]
+
+
+def _margin(task: Task, examples: Sequence[Example], batch_size: int) -> float:
+    """Three times the most that bfloat16 moves a lead in some examples of all lengths."""
+    order = sorted(range(len(examples)), key=lambda i: task.modality.length(examples[i]))
+    some = evenly_spaced(order, _MEASURED)
+    pairs = zip(*(_batches(task, examples, some, batch_size, rounded=way) for way in (True, False)), strict=True)
+    return 3 * max(float(task.moved(rough, exact).max()) for (_, rough, _), (_, exact, _) in pairs)
+
+
+def _batches(
+    task: Task, examples: Sequence[Example], wanted: Sequence[int], batch_size: int, *, rounded: bool = False
+) -> Iterator[tuple[list[int], torch.Tensor, Batch]]:
+    """Batches of similar length: the places of their examples, logits, and what the model was given."""
+    for chosen in buckets([task.modality.length(examples[i]) for i in wanted], batch_size):
+        places = [wanted[i] for i in chosen]
+        yield places, *_logits(task, [examples[i] for i in places], rounded)
+
+
+def _put(
+    found: list[Prediction],
+    task: Task,
+    examples: Sequence[Example],
+    places: Sequence[int],
+    logits: torch.Tensor,
+    batch: Batch,
+) -> None:
+    for place, prediction in zip(places, task.decode(logits, batch, [examples[i] for i in places]), strict=True):
+        found[place] = prediction
+
+
+def _logits(task: Task, members: Sequence[Example], rounded: bool) -> tuple[torch.Tensor, Batch]:
+    """Mean logits of the views of some examples, in bfloat16 where `rounded`, and the batch of their first view."""
+    batches = [to_device(task.collate(view), task.device) for view in task.modality.views(members)]
+    with torch.autocast(task.device.type, torch.bfloat16, enabled=rounded):
+        logits = [task(batch)["logits"].float() for batch in batches]
+    return (logits[0] if len(logits) == 1 else torch.stack(logits).mean(0)), batches[0]
 
 
 def buckets(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:

@@ -19,6 +19,7 @@ import contextlib
 import ctypes
 import os
 import platform
+import time
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, TypeVar, cast
@@ -77,17 +78,35 @@ def leave() -> None:
 
 
 def fast_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 arithmetic is done in hardware (else it is emulated, and far slower than float32)."""
+    """Whether bfloat16 arithmetic is done in hardware, and faster than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
-    return False
+    return device.type == "cpu" and _bf16_pays()
+
+
+@cache
+def _bf16_pays() -> bool:
+    """Whether a CPU multiplies matrices faster in bfloat16.
+
+    Having the instructions is not enough: an Intel Xeon with `avx512_bf16` but without AMX took twice as long as in
+    float32, an AMD EPYC with them half as long. Times are the least of several, taken in turns.
+    """
+    capabilities = torch.cpu.get_capabilities()
+    if not any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16")):
+        return False
+    pairs = [(torch.ones(512, 512, dtype=kind),) * 2 for kind in (torch.float32, torch.bfloat16)]
+    plain, rounded = (min(times) for times in zip(*([_seconds(*p) for p in pairs] for _ in range(9)), strict=True))
+    return rounded < 0.9 * plain
+
+
+def _seconds(left: torch.Tensor, right: torch.Tensor) -> float:
+    began = time.perf_counter()
+    torch.nn.functional.linear(left, right)
+    return time.perf_counter() - began
 
 
 def precision_for(device: torch.device, wanted: str | None) -> str:
-    """``bf16`` or ``fp32``: what was asked for, else bf16 where the hardware has it.
+    """``bf16`` or ``fp32``: what was asked for, else bf16 where the hardware is faster in it.
 
     Raises:
         ConfigError: An unknown precision.

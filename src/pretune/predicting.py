@@ -171,8 +171,8 @@ def load(run: str | Path, *, precision: str | None = None) -> Predictor:
 
     Args:
         run: A run directory that `pretune finetune` wrote.
-        precision: ``fp32`` or ``bf16``; not given: bf16 where the hardware has it. Either gives the same labels;
-            bf16 probabilities differ by up to some thousandths.
+        precision: ``fp32`` or ``bf16``; not given: bf16 where the hardware is faster in it. Either gives the same
+            labels; bf16 probabilities differ by up to some thousandths.
 
     Raises:
         RunError: There is no such run, or it is not a finished fine-tuning run.

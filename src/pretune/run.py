@@ -47,7 +47,7 @@ def predict(
         data: File, folder, Hub name, ``-`` for standard input, list, DataFrame or Dataset.
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
         batch_size: Most records in one run of the model.
-        precision: ``fp32`` or ``bf16`` (same labels); not given: bf16 where the hardware has it.
+        precision: ``fp32`` or ``bf16`` (same labels); not given: bf16 where the hardware is faster in it.
         files: A folder for what the task can also write: drawn boxes and COCO results, masks and overlays.
         abstain: Coverage, such as 0.95: adds the ``set`` (of numbers ``low`` and ``high``) that holds the true answer
             so often, and gives none where it is not one answer. Of a run that `calibrate` has seen; in float32.
@@ -130,7 +130,7 @@ def predict_command(
         data: File, folder, Hub name, or - for standard input.
         columns: Column of each role, where the usual names do not fit.
         batch_size: Most records in one run of the model.
-        precision: fp32 or bf16 (same labels); not given: bf16 where the hardware has it.
+        precision: fp32 or bf16 (same labels); not given: bf16 where the hardware is faster in it.
         files: A folder for what the task can also write: drawn boxes and COCO results, masks and overlays.
         abstain: Coverage, such as 0.95: adds the set of answers (of numbers low and high) that holds the true one so
             often, and gives none where it is not one answer; needs `pretune calibrate`.

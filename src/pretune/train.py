@@ -122,7 +122,7 @@ def fit(
         weight_decay: Decoupled, on matrices only.
         max_grad_norm: Gradients are scaled down to this norm; 0 does not clip.
         ema: Decay of an exponential moving average of the weights that is validated and exported; 0 is off.
-        precision: ``bf16`` or ``fp32``; not given: bf16 where the hardware has it.
+        precision: ``bf16`` or ``fp32``; not given: bf16 where the hardware is faster in it.
         checkpoint_every: Time or steps between checkpoints ("5m", "500steps").
         tracker: An experiment tracker that Accelerate knows, e.g. ``tensorboard``.
         num_workers: Processes that prepare batches.
@@ -177,7 +177,7 @@ def check_options(budget: str, batch_size: int, loop: Mapping[str, Any]) -> None
     Budget.parse(budget)
     Budget.parse(loop.get("checkpoint_every", "5m"))
     optim.lr_factor(loop.get("schedule", "linear"), 1.0, 0.0)
-    machine.precision_for(torch.device("cpu"), loop.get("precision"))
+    machine.precision_for(torch.device("cpu"), loop.get("precision") or "fp32")
     if (optimizer := loop.get("optimizer", "adamw")) not in optim.OPTIMIZERS:
         raise ConfigError(f'There is no optimizer "{optimizer}"; there are: {", ".join(optim.OPTIMIZERS)}.')
 
@@ -295,7 +295,7 @@ def _accelerator(precision: str | None, tracker: str | None, run: RunDirectory) 
     AcceleratorState._reset_state()  # an earlier fit of this process may have had another precision
     cpu = not torch.accelerator.is_available()  # accelerate starts gloo processes only when told so
     device = PartialState(cpu=cpu).device
-    mixed = "bf16" if machine.precision_for(device, precision) == "bf16" else "no"
+    mixed = "bf16" if machine.agreed(machine.precision_for(device, precision)) == "bf16" else "no"
     ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
     accelerator = Accelerator(
         cpu=cpu, mixed_precision=mixed, log_with=tracker, project_dir=str(run.path), kwargs_handlers=[ddp]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["BF16_MARGIN", "Prediction", "Target", "Task"]
+__all__ = ["Prediction", "Target", "Task"]
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 
 Prediction: TypeAlias = dict[str, Any]
 """One JSON-able prediction: for classification ``{"label", "probabilities"}``, for tagging ``{"spans"}``..."""
-
-
-BF16_MARGIN = 0.5
-"""Gap between two logits that the rounding of bfloat16 cannot close (errors of MiniLM's are below 0.1)."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,7 @@ class Task(Objective):
     """Times the default learning rate of fine-tuning."""
 
     exact_in_bf16: ClassVar[bool] = True
-    """Whether `near_tie` finds the few records whose answer bfloat16 could change; if not, prediction is in float32."""
+    """Whether `lead` finds the few records whose answer bfloat16 could change; if not, prediction is in float32."""
 
     replayable: bool = True
     """Whether the head reads hidden states alone, so that those of a frozen encoder can be stored and replayed."""
@@ -163,12 +159,17 @@ class Task(Objective):
         """Logits of one batch to one prediction a record."""
         raise NotImplementedError
 
-    def near_tie(self, logits: Tensor) -> Tensor:
-        """Which records' answers the rounding of bfloat16 could change, shape (batch,); all where numbers count."""
+    def lead(self, logits: Tensor) -> Tensor:
+        """By how many logits the least sure answer of each record leads, shape (batch,); 0 where numbers count."""
         if logits.shape[-1] < 2:
-            return torch.ones(len(logits), dtype=torch.bool, device=logits.device)
+            return torch.zeros(len(logits), device=logits.device)
         best, second = logits.topk(2, dim=-1).values.unbind(-1)
-        return (best - second < BF16_MARGIN).reshape(len(logits), -1).any(1)
+        return (best - second).reshape(len(logits), -1).amin(1)
+
+    def moved(self, rough: Tensor, exact: Tensor) -> Tensor:
+        """The most by which a `lead` of each record can differ between two computations, shape (batch,)."""
+        change = rough - exact
+        return (change.amax(-1) - change.amin(-1)).reshape(len(change), -1).amax(1)
 
     def uncertainty(self, logits: Tensor, batch: Batch, found: Sequence[Prediction]) -> list[float] | None:
         """How unsure each prediction of a batch is, 0 (sure) to 1; None where the task gives no probability."""

@@ -28,7 +28,7 @@ from pretune.conformity import Conformity, OfClass, OfLabels
 from pretune.errors import ConfigError, DataError, did_you_mean
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.targets import class_target
-from pretune.tasks.base import BF16_MARGIN, Prediction, Target, Task
+from pretune.tasks.base import Prediction, Target, Task
 
 _AUTO = {
     "tokens": AutoModelForSequenceClassification,
@@ -215,9 +215,13 @@ class Classification(Task):
             return [{"label": self.labels[i], "probabilities": d} for i, d in zip(best, named, strict=True)]
         return [{"labels": [n for n, v in d.items() if v >= 0.5], "probabilities": d} for d in named]
 
-    def near_tie(self, logits: Tensor) -> Tensor:
-        """As `Task.near_tie`; a multi-label answer is in doubt where any probability is close to 0.5."""
-        return (logits.abs() < BF16_MARGIN).any(-1) if self.multi_label else super().near_tie(logits)
+    def lead(self, logits: Tensor) -> Tensor:
+        """As `Task.lead`; of several labels each is decided at 0."""
+        return logits.abs().amin(-1) if self.multi_label else super().lead(logits)
+
+    def moved(self, rough: Tensor, exact: Tensor) -> Tensor:
+        """As `Task.moved`."""
+        return (rough - exact).abs().amax(-1) if self.multi_label else super().moved(rough, exact)
 
     def uncertainty(self, logits: Tensor, batch: Batch, found: Sequence[Prediction]) -> list[float]:
         """1 minus the gap between the two most probable labels; of several labels the mean nearness to 0.5."""
