@@ -77,6 +77,11 @@ def classical(
     return accuracy([f["label"] for f in found], truth)
 
 
+def modality_of(options: argparse.Namespace, name: str) -> dict[str, Any]:
+    kmer = {"tokenizer": "kmer", "kmer": options.kmer} if options.kmer and name == "dna" else {}
+    return {"name": name, "max_length": options.max_length, **kmer}
+
+
 def tuned(
     options: argparse.Namespace, name: str, source: str, train: list[dict[str, Any]], test: Any, *, scratch: bool,
     seed: int,
@@ -86,7 +91,7 @@ def tuned(
     result = pretune.finetune(
         train, out=f"{folder}/run", from_=source, scratch=scratch, task=SETS[name]["task"], test=test, seed=seed,
         strategy=options.strategy, valid_rate=0.0, budget=f"{options.steps}steps", batch_size=16, lr=options.lr,
-        checkpoint_every="1h", modality={"name": SETS[name]["modality"], "max_length": options.max_length},
+        checkpoint_every="1h", modality=modality_of(options, SETS[name]["modality"]),
     )  # fmt: skip
     shutil.rmtree(folder)
     scores = {k.removeprefix("test_"): v for k, v in result.metrics.items() if k.startswith("test_")}
@@ -117,6 +122,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--size", default="mini")
     parser.add_argument("--family", default="modernbert")
     parser.add_argument("--max_length", type=int, default=256)
+    parser.add_argument("--kmer", type=int, help="bases in a token of DNA; not given: one")
     parser.add_argument("--labels", help="N,N for all sets; not given: two for each")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=400, help="of fine-tuning, in batches of 16")
@@ -144,7 +150,7 @@ def main() -> None:
     runs = {
         (modality, objective): pretrained(
             options, objective, str(options.data / POOLS[modality]), options.out / f"{modality}-{objective}",
-            modality={"name": modality, "max_length": options.max_length}, family=options.family,
+            modality=modality_of(options, modality), family=options.family,
         )
         for modality in dict.fromkeys(SETS[n]["modality"] for n in names) for objective in objectives
     }  # fmt: skip
