@@ -20,7 +20,7 @@ from transformers import AutoModelForTokenClassification, PreTrainedModel
 from pretune import features
 from pretune.errors import ConfigError, DataError, did_you_mean
 from pretune.modalities.base import Batch, Example, Modality
-from pretune.tag_schemes import ENTITY, detect_scheme, to_iob2
+from pretune.tag_schemes import ENTITY, detect_scheme, spans_of, to_iob2
 from pretune.targets import entity_targets, letter_targets
 from pretune.tasks.base import Prediction, Target, Task
 
@@ -243,7 +243,7 @@ class Tagging(Task):
     def _prediction(self, tags: list[str], scores: Any, example: Example) -> Prediction:
         if self.by_letter and all(len(tag) == 1 for tag in self.labels):
             return {"tags": "".join(tags), "scores": [round(float(s), 4) for s in scores]}
-        found = _spans(tags) if self.entities else []
+        found = spans_of(tags) if self.entities else []
         return {"tags": tags, "spans": [_span(label, a, b, scores, example) for label, a, b in found]}
 
     def uncertainty(self, logits: Tensor, batch: Batch, found: Sequence[Prediction]) -> list[float]:
@@ -353,17 +353,6 @@ def _word_index(word_ids: Sequence[int], shift: int, low: int, high: int) -> lis
 def _best(logits: Tensor) -> tuple[Tensor, Tensor]:
     scores, best = logits.detach().float().softmax(-1).max(-1)
     return best, scores
-
-
-def _spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
-    """Entities of strict IOB2: a B- and the I- of its type that follow; an I- without its B- begins none."""
-    found: list[tuple[str, int, int]] = []
-    for i, tag in enumerate(tags):
-        if tag[0] == "B":
-            found.append((tag[2:], i, i + 1))
-        elif tag[0] == "I" and found and found[-1][2] == i and found[-1][0] == tag[2:]:
-            found[-1] = (found[-1][0], found[-1][1], i + 1)
-    return found
 
 
 def _span(label: str, start: int, end: int, scores: Any, example: Example) -> dict[str, Any]:
