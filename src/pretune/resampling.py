@@ -6,11 +6,11 @@ only when that formula reproduces the task's own value on the whole set; any oth
 
 from __future__ import annotations
 
-__all__ = ["drawn_values", "metric_intervals", "paired_interval"]
+__all__ = ["Scored", "metric_intervals", "scored"]
 
 import math
 from collections.abc import Callable, Mapping, Sequence, Set
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -62,10 +62,33 @@ def metric_intervals(
     return {n: found[n] for n in metrics}
 
 
-def drawn_values(
-    task: Task, predicted: Sequence[Prediction], labels: Sequence[Any], name: str, *, resamples: int, seed: int
-) -> Floats:
-    """One metric of the same resamples of the records for whatever system predicts them, so that systems are paired.
+@dataclass(frozen=True)
+class Scored:
+    """A metric of one system.
+
+    Attributes:
+        value: On all records.
+        draws: On resamples, shape (resamples,); NaN where the metric does not exist.
+    """
+
+    value: float
+    draws: Floats
+
+    def less(self, other: Scored, level: float = LEVEL) -> Interval:
+        """The difference to a system that predicted the same records, resampled together."""
+        return percentile_interval(self.value - other.value, self.draws - other.draws, level)
+
+
+def scored(
+    task: Task,
+    predicted: Sequence[Prediction],
+    labels: Sequence[Any],
+    name: str,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Scored:
+    """One metric, also of the same resamples of the records for whatever system predicts them, so that they are paired.
 
     Args:
         task: Defines the metric.
@@ -74,48 +97,20 @@ def drawn_values(
         name: Of the metric.
         resamples: Wanted number; a metric without a fast formula gets fewer (50 to 300), by the number of records.
         seed: Of the resampling.
-
-    Returns:
-        Shape (resamples,); NaN where the metric does not exist.
     """
     columns, formulas = _sums(predicted, labels, {name})
     rng = np.random.default_rng(seed)
     shares = np.full(len(labels), 1 / len(labels))
-    if name in formulas and _agrees(formulas[name], columns, task.metrics(predicted, labels)[name]):
-        times = rng.multinomial(len(labels), shares, size=resamples)
-        return formulas[name](times @ columns)
+    if name in formulas:
+        value = task.metrics(predicted, labels)[name]
+        if _agrees(formulas[name], columns, value):
+            times = rng.multinomial(len(labels), shares, size=resamples)
+            return Scored(value, formulas[name](times @ columns))
     score = task.rescored(predicted, labels)
     times = rng.multinomial(len(labels), shares, size=_affordable(len(labels), resamples))
     places = np.arange(len(labels))
-    return np.array([score(np.repeat(places, row).tolist()).get(name, math.nan) for row in times])
-
-
-def paired_interval(
-    task: Task,
-    first: Sequence[Prediction],
-    second: Sequence[Prediction],
-    labels: Sequence[Any],
-    name: str,
-    *,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Interval:
-    """The difference of a metric between two predictions of the same records, resampled together.
-
-    Args:
-        task: Defines the metric.
-        first: One prediction a record.
-        second: Others of the same records; the difference is first - second.
-        labels: Raw labels, same order.
-        name: Of the metric.
-        level: Coverage.
-        resamples: Wanted number; a metric without a fast formula gets fewer, as in `metric_intervals`.
-        seed: Of the resampling.
-    """
-    draw = partial(drawn_values, task, labels=labels, name=name, resamples=resamples, seed=seed)
-    difference = task.metrics(first, labels)[name] - task.metrics(second, labels)[name]
-    return percentile_interval(difference, draw(first) - draw(second), level)
+    draws = [score(np.repeat(places, row).tolist()).get(name, math.nan) for row in times]
+    return Scored(score(places.tolist()).get(name, math.nan), np.array(draws))
 
 
 def _affordable(num_records: int, resamples: int) -> int:
@@ -180,15 +175,12 @@ def _classified(
     f, t = (np.array([place[x] for x in side]) for side in (found, true))
     k, num = len(place), int(record[-1]) + 1
     formulas: dict[str, Statistic] = {"accuracy": lambda s: _ratio(s[:, 0], s[:, 1])}
-    small = k * num <= 30 * _CELLS
-    columns = np.zeros((num, 2 + 3 * k * small))
-    np.add.at(columns, (record, 0), f == t)
-    np.add.at(columns, (record, 1), 1)
-    if not small:
-        return columns, formulas
-    np.add.at(columns, (record, 2 + f), f == t)
-    np.add.at(columns, (record, 2 + k + f), 1)
-    np.add.at(columns, (record, 2 + 2 * k + t), 1)
+    right = f == t
+    sums = np.stack([np.bincount(record, weights, num) for weights in (right, None)], axis=1).astype(np.float64)
+    if k * num > 30 * _CELLS:
+        return sums, formulas
+    pairs = ((record[right], f[right]), (record, f), (record, t))
+    columns = np.hstack([sums, *(np.bincount(r * k + x, minlength=num * k).reshape(num, k) for r, x in pairs)])
 
     def parts(s: Floats) -> tuple[Floats, Floats, Floats]:
         return s[:, 2 : k + 2], s[:, k + 2 : 2 * k + 2], s[:, 2 * k + 2 :]

@@ -187,6 +187,13 @@ class Task(Objective):
         """
         return lambda drawn: self.metrics([predictions[i] for i in drawn], [labels[i] for i in drawn])
 
+    def blind(self, labels: Sequence[Any]) -> tuple[str, list[Prediction]] | None:
+        """The best answer without a look at the input, which a model has to beat, in words and one prediction a record.
+
+        None where such an answer finds nothing (boxes, entities).
+        """
+        return None
+
     def conformity(self) -> Conformity:
         """How surprising a label is to a prediction, for `calibrate` and for sets of stated coverage.
 
@@ -217,6 +224,13 @@ class Task(Objective):
             ConfigError: There is no such target.
         """
         raise ConfigError(f"Predictions of {self.name} cannot be explained yet.")
+
+    def mistake(self, prediction: Prediction, label: Any) -> tuple[str, Any] | None:
+        """The clearest mistake of a prediction: a sentence, and what `targets` takes to explain it.
+
+        None where there is none, or where the prediction has no parts, so that it is the mistake.
+        """
+        return None
 
     def answer(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
         """Probability of the target (an entity: of all its tags together), or the value; shape (batch,)."""

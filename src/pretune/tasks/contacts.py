@@ -123,6 +123,18 @@ class Contacts(PairTask):
         found = [p["contacts"] for p in predictions]
         return ContactScores(found, labels, cutoff=self.cutoff, min_separation=self.min_separation).metrics
 
+    def blind(self, labels: Sequence[Any]) -> tuple[str, list[Prediction]]:
+        """The pairs that are nearest in the sequence."""
+        sizes = [np.arange(len(label)) for label in labels]
+        maps = [1 / (1.0 + np.abs(n[:, None] - n)) for n in sizes]
+        return "naming the pairs that are nearest in the sequence", [self._prediction(p) for p in maps]
+
+    def mistake(self, prediction: Prediction, label: Any) -> tuple[str, Any] | None:
+        """The likeliest pair that does not touch."""
+        answers = self.answers(torch.from_numpy(np.asarray(label, np.float32))).numpy()
+        pair = next((p for p in self.likeliest(prediction) if answers[p[0] - 1, p[1] - 1] == 0), None)
+        return pair and (f"It holds {pair[0]} and {pair[1]} for a contact, which they are not.", pair)
+
     def likeliest(self, prediction: Prediction) -> list[Contact]:
         """Pairs above 0.5, or the first where there is none."""
         pairs = [(int(i), int(j)) for i, j, p in prediction["contacts"] if p > 0.5]

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from pretune import data, drawing, features
 from pretune.average_precision import AveragePrecision
 from pretune.box_sources import Thing, box_source, things
-from pretune.boxes import CROWD, NO_OBJECT, box_loss, gaussian_targets, heat_loss, nms
+from pretune.boxes import CROWD, NO_OBJECT, box_loss, gaussian_targets, heat_loss, iou, nms
 from pretune.canvas import View, place, seen_boxes
 from pretune.checkpoint import write_text
 from pretune.dense import STRIDE
@@ -38,6 +38,7 @@ _LEAST_SEEN = 0.4
 """Share of an object that a view must show for it to count as an object there."""
 
 _DRAWN = 0.3
+_FITS = 0.5
 _LIMIT = 4.0
 
 
@@ -280,6 +281,15 @@ class Detection(DenseTask):
         names = [f"{b['label']} at {', '.join(f'{v:.0f}' for v in b['box'])}" for b in boxes]
         return [Target(name, b, group=b["label"]) for name, b in zip(names, boxes, strict=True)]
 
+    def mistake(self, prediction: Prediction, label: Any) -> tuple[str, Any] | None:
+        """The surest box that covers no object of its class by half."""
+        true = things(label)
+        for box in (b for b in prediction["boxes"] if b["score"] >= _DRAWN):
+            near = [t["box"] for t in true if t["crowd"] or t["label"] == box["label"]]
+            if not near or float(iou(_as_corners([box["box"]]), _as_corners(near)).max()) < _FITS:
+                return f"It sees {box['label']} where no box of that class is labelled.", box
+        return None
+
     def answer(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
         """Probability of a centre there, shape (batch,)."""
         return self.target(logits, batch, of=of).sigmoid()
@@ -312,3 +322,8 @@ class Detection(DenseTask):
 
         yield write
         write_text(folder / "results.json", json.dumps(results) + "\n")
+
+
+def _as_corners(boxes: Sequence[Sequence[float]]) -> Tensor:
+    found = torch.tensor(boxes, dtype=torch.float32)
+    return torch.cat([found[:, :2], found[:, :2] + found[:, 2:]], dim=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["Tagging", "detect_scheme", "split_words", "to_iob2"]
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
@@ -21,7 +22,7 @@ from pretune import features
 from pretune.errors import ConfigError, DataError, did_you_mean
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.tag_schemes import ENTITY, detect_scheme, spans_of, to_iob2
-from pretune.targets import entity_targets, letter_targets
+from pretune.targets import entity_mistake, entity_targets, letter_targets
 from pretune.tasks.base import Prediction, Target, Task
 
 _IGNORED = -100
@@ -264,11 +265,23 @@ class Tagging(Task):
         macro = f1_score(true, found, average="macro", zero_division=0.0)
         return {"accuracy": float(accuracy_score(true, found)), "macro_f1": float(macro)}
 
+    def blind(self, labels: Sequence[Any]) -> tuple[str, list[Prediction]] | None:
+        """Always the most common tag; an entity cannot be found so."""
+        if self.entities:
+            return None
+        rows = [self._normalised(row) for row in labels]
+        most = Counter(tag for row in rows for tag in row).most_common(1)[0][0]
+        return f"always answering {most}", [{"tags": [most] * len(row)} for row in rows]
+
     def targets(self, prediction: Prediction, of: Any = None) -> list[Target]:
         """Every predicted entity, or the one that `of` names; where letters have tags, see `letter_targets`."""
         if self.by_letter and not self.entities:
             return letter_targets(prediction["tags"], of)
         return entity_targets(prediction, of)
+
+    def mistake(self, prediction: Prediction, label: Any) -> tuple[str, Any] | None:
+        """An entity that is none, or has another type or other words; else one that was missed."""
+        return entity_mistake(prediction["spans"], spans_of(self._normalised(label))) if self.entities else None
 
     def target(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
         """Summed logits of an entity's tags at the first sub-words of its words.
