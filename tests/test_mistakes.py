@@ -123,3 +123,29 @@ def test_the_likeliest_pair_that_does_not_touch_is_named() -> None:
     prediction = {"contacts": [[1, 7, 0.9], [1, 30, 0.8]]}  # 6 residues of a helix are 9.8 Angstrom apart
     assert task.mistake(prediction, label) == ("It holds 1 and 30 for a contact, which they are not.", (1, 30))
     assert task.mistake({"contacts": [[1, 7, 0.9]]}, label) is None
+
+
+def test_probabilities_are_judged_by_what_they_belong_to() -> None:
+    several = of(Classification(multi_label=True), ["a", "b"])
+    assert rows(several, [{"probabilities": {"a": 0.9, "b": 0.2}}], [["b"]]) == [(0.9, 0), (0.2, 1)]
+    entities = of(Tagging(), ["O", "B-PER", "I-PER"])
+    found = spans(("PER", 0, 2), ("PER", 3, 4))
+    for span, score in zip(found["spans"], (0.8, 0.7), strict=True):
+        span["score"] = score
+    assert rows(entities, [found], [["B-PER", "I-PER", "O", "O"]]) == [(0.8, 1), (0.7, 0)]
+    letters = of(Tagging(), ["E", "H"])
+    assert rows(letters, [{"tags": "HE", "scores": [0.6, 0.9]}], [["H", "H"]]) == [(0.6, 1), (0.9, 0)]
+    assert of(Tagging(), ["NN", "VB"]).reliability([{"tags": ["NN"], "spans": []}], [["NN"]]) is None
+    heard = [{"word": w, "confidence": c} for w, c in (("one", 0.9), ("six", 0.5), ("two", 0.4))]
+    assert rows(Ctc(), [{"text": "one six two", "words": heard}], ["one two"]) == [(0.9, 1), (0.5, 0), (0.4, 1)]
+    cell = {"label": "cell", "box": [0, 0, 10, 10]}
+    boxes = [cell | {"score": 0.9}, cell | {"score": 0.6}, cell | {"score": 0.3, "box": [40, 0, 9, 9]}]
+    assert rows(of(Detection(), ["cell"]), [{"boxes": boxes}], [[cell]]) == [(0.9, 1), (0.6, 0), (0.3, 0)]
+    named = {"contacts": [[1, 7, 0.9], [1, 30, 0.2]]}
+    assert rows(Contacts(cutoff=10.0), [named], [np.array(HELIX, np.float32)]) == [(0.9, 1), (0.2, 0)]
+
+
+def rows(task: Task, predictions: list[dict[str, Any]], labels: list[Any]) -> list[tuple[float, float]]:
+    found = task.reliability(predictions, labels)
+    assert found is not None
+    return list(zip(map(float, found[1]), map(float, found[2]), strict=True))

@@ -249,6 +249,7 @@ def calibration_section(facts: Facts) -> Section | None:
         "report_calibration.html.j2",
         picture=_reliability(found) if found else None,
         ece=f"{100 * found.ece:.1f}" if found else None,
+        number=f"{sum(b['count'] for b in found.bins):,.0f} {found.of}" if found else "",
         said=_said(stated) if stated else [],
     )
     return Section("calibration", "Can its probabilities be believed?", _believed(found), body)
@@ -258,7 +259,7 @@ def _calibration(facts: Facts) -> Calibration | None:
     if facts.measured is not None:
         return facts.measured.evaluation.calibration
     found = (facts.stored or {}).get("calibration")
-    return Calibration(found["ece"], found["bins"]) if found else None
+    return Calibration(found["ece"], found["bins"], found.get("of", "records")) if found else None
 
 
 def _believed(found: Calibration | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["BF16_MARGIN", "Prediction", "Target", "Task"]
+__all__ = ["BF16_MARGIN", "Prediction", "Reliability", "Target", "Task"]
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 Prediction: TypeAlias = dict[str, Any]
 """One JSON-able prediction: for classification ``{"label", "probabilities"}``, for tagging ``{"spans"}``..."""
 
+Reliability: TypeAlias = tuple[str, Sequence[float] | NDArray[np.float64], Sequence[float] | NDArray[np.float64]]
+"""What has a probability, each probability, and 1 where it came true, else 0."""
 
 BF16_MARGIN = 0.5
 """Gap between two logits that the rounding of bfloat16 cannot close (errors of MiniLM's are below 0.1)."""
@@ -191,6 +194,13 @@ class Task(Objective):
         """The best answer without a look at the input, which a model has to beat, in words and one prediction a record.
 
         None where such an answer finds nothing (boxes, entities).
+        """
+        return None
+
+    def reliability(self, predictions: Sequence[Prediction], labels: Sequence[Any]) -> Reliability | None:
+        """Whether probabilities come true.
+
+        None where predictions have none, or where each is of the one label of its record.
         """
         return None
 

@@ -28,7 +28,7 @@ from pretune.conformity import Conformity, OfClass, OfLabels
 from pretune.errors import ConfigError, DataError, did_you_mean
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.targets import class_target, label_mistake
-from pretune.tasks.base import BF16_MARGIN, Prediction, Target, Task
+from pretune.tasks.base import BF16_MARGIN, Prediction, Reliability, Target, Task
 
 _AUTO = {
     "tokens": AutoModelForSequenceClassification,
@@ -251,6 +251,13 @@ class Classification(Task):
             return f"always answering {most}", [{"label": most}] * len(labels)
         names = list(Counter(tuple(sorted(row)) for row in read).most_common(1)[0][0])
         return f"always answering {', '.join(names) or 'nothing'}", [{"labels": names}] * len(labels)
+
+    def reliability(self, predictions: Sequence[Prediction], labels: Sequence[Any]) -> Reliability | None:
+        """Of each of several labels, whether it is there or not."""
+        if not self.multi_label:
+            return None
+        found = OfLabels().reliability(predictions, [self.read_label({"label": label}, "label") for label in labels])
+        return "labels, there or not", *found
 
     def conformity(self) -> Conformity:
         """Least-ambiguous sets of one label, or what is sure and what possible of several."""

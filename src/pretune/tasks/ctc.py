@@ -30,8 +30,8 @@ from pretune.read_ahead import ahead
 from pretune.sound_frames import frame_counts, inside
 from pretune.spelling import Spelling
 from pretune.targets import word_mistake, word_targets
-from pretune.tasks.base import Prediction, Target, Task
-from pretune.transcript_errors import Edits, edits, rates
+from pretune.tasks.base import Prediction, Reliability, Target, Task
+from pretune.transcript_errors import Edits, edits, rates, words_right
 
 _LM_FILE = "lm.json"
 _DECODING = ("beam_width", "lm", "lm_weight", "word_bonus")
@@ -283,6 +283,13 @@ class Ctc(Task):
     def _edits(self, predictions: Sequence[Prediction], labels: Sequence[Any]) -> Edits:
         truth = [self.read_label({"text": label}, "text") for label in labels]
         return edits(truth, [p["text"] for p in predictions])
+
+    def reliability(self, predictions: Sequence[Prediction], labels: Sequence[Any]) -> Reliability | None:
+        """Of words that were heard."""
+        sure = [w["confidence"] for p in predictions for w in p["words"]]
+        pairs = zip(labels, predictions, strict=True)
+        right = [v for y, p in pairs for v in words_right(self.read_label({"text": y}, "text"), p["text"])]
+        return "words heard", sure, right
 
     def blind(self, labels: Sequence[Any]) -> tuple[str, list[Prediction]]:
         """Always the most common transcript."""

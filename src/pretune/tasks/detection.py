@@ -27,7 +27,7 @@ from pretune.dense import STRIDE
 from pretune.dense_task import DenseTask, picture_name
 from pretune.errors import ConfigError, DataError, did_you_mean
 from pretune.modalities.base import Batch, Example, Modality
-from pretune.tasks.base import Prediction, Target
+from pretune.tasks.base import Prediction, Reliability, Target
 
 _PRIOR = 0.01
 """Probability of an object at a place before training."""
@@ -246,6 +246,20 @@ class Detection(DenseTask):
         """Matches boxes once, and ranks those of each draw."""
         return AveragePrecision([p["boxes"] for p in predictions], [things(label) for label in labels]).metrics
 
+    def reliability(self, predictions: Sequence[Prediction], labels: Sequence[Any]) -> Reliability | None:
+        """Of boxes, right where they cover by half an object of their class that no surer box has covered."""
+        sure, right = [], []
+        for prediction, label in zip(predictions, labels, strict=True):
+            left = [t for t in things(label) if not t["crowd"]]
+            for box in prediction["boxes"]:
+                fits = [_overlap(box, [t]) if t["label"] == box["label"] else 0.0 for t in left]
+                best = int(np.argmax(fits)) if fits else -1
+                sure.append(box["score"])
+                right.append(float(best >= 0 and fits[best] >= _FITS))
+                if right[-1]:
+                    left.pop(best)
+        return "boxes found", sure, right
+
     def target(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
         """The highest class logit in the middle of a box, or the highest of a class, or of all.
 
@@ -285,8 +299,7 @@ class Detection(DenseTask):
         """The surest box that covers no object of its class by half."""
         true = things(label)
         for box in (b for b in prediction["boxes"] if b["score"] >= _DRAWN):
-            near = [t["box"] for t in true if t["crowd"] or t["label"] == box["label"]]
-            if not near or float(iou(_as_corners([box["box"]]), _as_corners(near)).max()) < _FITS:
+            if _overlap(box, [t for t in true if t["crowd"] or t["label"] == box["label"]]) < _FITS:
                 return f"It sees {box['label']} where no box of that class is labelled.", box
         return None
 
@@ -322,6 +335,11 @@ class Detection(DenseTask):
 
         yield write
         write_text(folder / "results.json", json.dumps(results) + "\n")
+
+
+def _overlap(box: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> float:
+    """The largest IoU of a box with one of others."""
+    return float(iou(_as_corners([box["box"]]), _as_corners([t["box"] for t in others])).max()) if others else 0.0
 
 
 def _as_corners(boxes: Sequence[Sequence[float]]) -> Tensor:

@@ -23,7 +23,7 @@ from pretune.errors import ConfigError, DataError, did_you_mean
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.tag_schemes import ENTITY, detect_scheme, spans_of, to_iob2
 from pretune.targets import entity_mistake, entity_targets, letter_targets
-from pretune.tasks.base import Prediction, Target, Task
+from pretune.tasks.base import Prediction, Reliability, Target, Task
 
 _IGNORED = -100
 _WORD = re.compile(r"\w+(?:[-'’.,/:]\w+)*|[^\w\s]")
@@ -264,6 +264,20 @@ class Tagging(Task):
         true, found = [t for row in truth for t in row], [t for row in guess for t in row]
         macro = f1_score(true, found, average="macro", zero_division=0.0)
         return {"accuracy": float(accuracy_score(true, found)), "macro_f1": float(macro)}
+
+    def reliability(self, predictions: Sequence[Prediction], labels: Sequence[Any]) -> Reliability | None:
+        """Of entities that were found, right with all their words and their type; of letters."""
+        rows = [self._normalised(row) for row in labels]
+        if self.entities:
+            true = [spans_of(row) for row in rows]
+            pairs = [(s["score"], (s["label"], s["start"], s["end"]) in t)
+                     for p, t in zip(predictions, true, strict=True) for s in p["spans"]]  # fmt: skip
+            return "entities found", [p for p, _ in pairs], [float(right) for _, right in pairs]
+        if "scores" not in predictions[0]:
+            return None
+        found = [tag for p in predictions for tag in p["tags"]]
+        right = [float(a == b) for a, b in zip(found, (t for row in rows for t in row), strict=True)]
+        return "letters", [s for p in predictions for s in p["scores"]], right
 
     def blind(self, labels: Sequence[Any]) -> tuple[str, list[Prediction]] | None:
         """Always the most common tag; an entity cannot be found so."""
