@@ -33,6 +33,7 @@ def explanation_section(facts: Facts) -> Section | None:
     say(f"explaining {plural(len(chosen), 'prediction')}, for {SECONDS:.0f} s at most")
     told: list[tuple[bool, str, Markup]] = []
     found: list[Explanation] = []
+    empty: list[str] = []
     styles, start = "", time.monotonic()
     try:
         for wrong, example in chosen:
@@ -40,12 +41,18 @@ def explanation_section(facts: Facts) -> Section | None:
                 break
             heading, of = _mistake(facts, example) if wrong else (_heading(example), None)
             explained = _explained(facts, example, of)
+            if all(e.answer is None for e in explained):
+                empty.append(explained[0].note or "")
+                continue
             styles, body = part(explained)
             told.append((wrong, heading, Markup(_lowered(_TAGS, body))))
             found += explained
     except PretuneError as error:
         body = render("report_note.html.j2", text=str(error))
         return Section("explanations", "Why it says so", "Predictions of this task are not explained here.", body)
+    if not told and empty:
+        body = render("report_note.html.j2", text=empty[0])
+        return Section("explanations", "Why it says so", "Nothing was predicted that could be explained.", body)
     if not told:
         return None
     body = render(
@@ -53,7 +60,8 @@ def explanation_section(facts: Facts) -> Section | None:
         parts=[(heading, body) for _, heading, body in sorted(told, key=lambda t: not t[0])],
         styles=Markup(_lowered(_RULES, styles)),
         faithless=_faithless(found),
-        left=len(chosen) - len(told),
+        left=len(chosen) - len(told) - len(empty),
+        empty=len(empty),
         seconds=f"{SECONDS:.0f}",
     )
     return Section("explanations", "Why it says so", _sentence(found), body)
@@ -106,15 +114,16 @@ def _explained(facts: Facts, example: Example, of: Any) -> list[Explanation]:
 
 
 def _faithless(found: Sequence[Explanation]) -> int:
-    return sum(e.faithfulness is not None and not e.faithfulness.better_than_random for e in found)
+    return sum(e.faithfulness is not None and e.faithfulness.level == "no better" for e in found)
 
 
 def _sentence(found: Sequence[Explanation]) -> str:
     tested = [e for e in found if e.faithfulness is not None]
     if not tested:
         return "What of the input spoke for an answer, and what against it."
-    good = len(tested) - _faithless(found)
+    levels = [e.faithfulness.level for e in tested if e.faithfulness is not None]
+    good, partly = levels.count("better"), levels.count("partly")
     return (
         f"What of the input spoke for an answer, and what against it. {good} of {len(tested)} explanations name what "
-        "the model used better than chance would."
+        f"the model used better than chance would{f', {partly} in one of two tests alone' if partly else ''}."
     )

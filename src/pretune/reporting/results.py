@@ -267,6 +267,9 @@ def _believed(found: Calibration | None) -> str:
         return "What calibration on labelled records found."
     total = sum(b["count"] for b in found.bins)
     gap = sum(b["count"] * (b["confidence"] - b["accuracy"]) for b in found.bins) / max(total, 1)
+    surest = max(b["confidence"] for b in found.bins)
+    if found.ece < 0.03 and surest < 0.8:
+        return f"Its probabilities come true, but it is never sure of anything: the highest are near {surest:.0%}."
     if found.ece < 0.03:
         return "When the model says 80%, it is right about 80% of the time."
     if abs(gap) < 0.5 * found.ece:
