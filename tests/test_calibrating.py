@@ -17,7 +17,7 @@ import pretune
 from pretune.errors import ConfigError, DataError, RunError
 from pretune.intervals import Interval
 from pretune.label_errors import doubtful
-from pretune.resampling import paired_interval
+from pretune.resampling import scored
 from pretune.tasks.classification import Classification
 from pretune.tasks.regression import Regression
 from pretune.tasks.tagging import Tagging
@@ -118,19 +118,20 @@ def test_evaluate_writes_what_it_prints(tmp_path, capsys):
     assert facts["abstention"]["risk"][-1]["kept"] == 1.0
 
 
-def test_paired_interval_is_0_for_the_same_predictions_and_narrower_than_two_others():
+def test_a_paired_difference_is_0_for_the_same_predictions_and_narrower_than_two_others():
     task = pretune.load("ft").task
     labels = [r["label"] for r in noisy(150, 3)]
     first = [{"label": x} for x in labels]
     second = [{"label": "good" if i % 10 == 0 else x} for i, x in enumerate(labels)]
-    options = {"level": 0.95, "resamples": 400, "seed": 0}
-    same = paired_interval(task, second, second, labels, "accuracy", **options)
+    one, other = (scored(task, p, labels, "accuracy", resamples=400) for p in (first, second))
+    same = other.less(other)
     assert (same.low, same.value, same.high) == (0, 0, 0)
-    found: Interval = paired_interval(task, first, second, labels, "accuracy", **options)
+    found: Interval = one.less(other)
     wrong = sum(a["label"] != y for a, y in zip(second, labels, strict=True)) / 150
     assert found.value == pytest.approx(wrong)
     assert 0 <= found.low < wrong < found.high
-    plain = paired_interval(task, first, second, labels, "macro_f1", **options)
+    one, other = (scored(task, p, labels, "macro_f1", resamples=400) for p in (first, second))
+    plain = one.less(other)
     assert plain.low < plain.value < plain.high
 
 

@@ -115,8 +115,18 @@ def _measured(rng, n):
 def _tagged(rng, n):
     task = Tagging()
     task.labels = ["O", "B-X", "I-X", "B-Y", "I-Y"]
-    truth = [rng.choice(["O", "O", "B-X", "B-Y"], 8).tolist() for _ in range(n)]
-    guess = [[t if rng.random() < 0.85 else str(rng.choice(task.labels[:2])) for t in row] for row in truth]
+    pieces = [["O"], ["O"], ["B-X"], ["B-Y", "I-Y"]]
+    truth = [[tag for k in rng.integers(4, size=6) for tag in pieces[k]] for _ in range(n)]
+    # an I- that follows nothing is no entity, which only strict IOB2 knows
+    guess = [[t if rng.random() < 0.85 else str(rng.choice(task.labels[:3])) for t in row] for row in truth]
+    return task, [{"tags": row, "spans": []} for row in guess], truth
+
+
+def _spoken(rng, n):
+    task = Tagging()
+    task.labels = ["ADJ", "NOUN", "VERB"]
+    truth = [rng.choice(task.labels, int(rng.integers(3, 9))).tolist() for _ in range(n)]
+    guess = [[t if rng.random() < 0.8 else str(rng.choice(task.labels)) for t in row] for row in truth]
     return task, [{"tags": row, "spans": []} for row in guess], truth
 
 
@@ -129,7 +139,7 @@ def _lettered(rng, n):
     return task, [{"tags": row} for row in guess], [list(row) for row in truth]
 
 
-@pytest.mark.parametrize("kind", [_classified, _lettered, _measured, _tagged])
+@pytest.mark.parametrize("kind", [_classified, _lettered, _measured, _spoken, _tagged])
 def test_fast_intervals_equal_plain_resampling(kind):
     task, guess, truth = kind(np.random.default_rng(3), 120)
     metrics = task.metrics(guess, truth)
@@ -142,6 +152,7 @@ def test_fast_intervals_equal_plain_resampling(kind):
     for name, value in metrics.items():
         plain = percentile_interval(value, [d[name] for d in drawn])
         assert fast[name].value == value
+        assert fast[name].n == (300 if name == "spearman" else 1000)
         width = plain.high - plain.low
         assert fast[name].low == pytest.approx(plain.low, abs=0.3 * width)
         assert fast[name].high == pytest.approx(plain.high, abs=0.3 * width)

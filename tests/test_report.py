@@ -334,7 +334,7 @@ def test_boxes_stand_beside_the_truth(tmp_path: Path) -> None:
     rows = planted_images.boxed(12)
     image = {"name": "image", "image_size": 32}
     run = made(tmp_path / "r", rows, task="detection", modality=image, family="resnet")
-    text = page_of(gather(run, test=rows[:4], num_explained=1))
+    text = page_of(gather(run, test=rows[:8], num_explained=1))
     assert "drawn" in assert_sound(text).sections
     assert text.count('alt="truth of') == 6  # four worst, two best
 

@@ -19,7 +19,7 @@ __all__ = [
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ from pretune.evenly_spaced import evenly_spaced
 from pretune.intervals import LEVEL, RESAMPLES, Floats, Interval
 from pretune.modalities.base import Batch, Example
 from pretune.resampling import metric_intervals
-from pretune.tasks.base import Prediction, Task
+from pretune.tasks.base import Prediction, Reliability, Task
 
 if TYPE_CHECKING:
     from pretune.abstaining import Abstention
@@ -177,6 +177,8 @@ class Calibration:
     """Expected calibration error: mean gap between confidence and accuracy, weighted by bin."""
     bins: list[dict[str, float]]
     """Non-empty bins of equal width: ``low``, ``high``, ``count``, ``confidence``, ``accuracy``."""
+    of: str = "records"
+    """What has a probability."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,8 @@ class Evaluation:
             parts.append(_confusion_table(self.confusion))
         if self.calibration is not None:
             cooled = "" if self.calibrated is None else f"; {self.calibrated.ece:.3f} with the run's temperature"
-            parts.append(f"Expected calibration error: {self.calibration.ece:.3f} (15 bins; 0 is perfect){cooled}")
+            of = f"; {self.calibration.of}" if self.calibration.of != "records" else ""
+            parts.append(f"Expected calibration error: {self.calibration.ece:.3f} (15 bins; 0 is perfect{of}){cooled}")
         parts += [part.table() for part in (self.abstention, self.shift) if part is not None]
         return Group(*parts)
 
@@ -270,9 +273,14 @@ def judge(
     single = _single_labels(predicted, labels)
     known = list(predicted[0]["probabilities"]) if single else []
     matrix = confusion(predicted, labels, known) if single else None
-    return Evaluation(
-        metrics, intervals, len(labels), level, matrix, calibration(predicted, labels) if single else None
-    )
+    sure = calibration(predicted, labels) if single else _believed(task.reliability(predicted, labels))
+    return Evaluation(metrics, intervals, len(labels), level, matrix, sure)
+
+
+def _believed(found: Reliability | None) -> Calibration | None:
+    if found is None or not len(found[1]):
+        return None
+    return replace(binned(np.asarray(found[1], np.float64), np.asarray(found[2], np.float64)), of=found[0])
 
 
 def _single_labels(predicted: Sequence[Prediction], labels: Sequence[Any]) -> bool:

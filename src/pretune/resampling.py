@@ -6,17 +6,18 @@ only when that formula reproduces the task's own value on the whole set; any oth
 
 from __future__ import annotations
 
-__all__ = ["drawn_values", "metric_intervals", "paired_interval"]
+__all__ = ["Scored", "metric_intervals", "scored"]
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from operator import eq
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pretune.intervals import LEVEL, RESAMPLES, Floats, Interval, percentile_interval, resampled_indices
+from pretune.tag_schemes import spans_of, to_iob2
 from pretune.tasks.base import Prediction, Task
 
 _WORK = 300_000  # records that plain recomputation may go through: a few seconds with scikit-learn
@@ -49,7 +50,7 @@ def metric_intervals(
             interval's ``n`` says how many.
         seed: Of the resampling.
     """
-    columns, formulas = _sums(predicted, labels)
+    columns, formulas = _sums(predicted, labels, set(metrics))
     exact = {n: f for n, f in formulas.items() if n in metrics and _agrees(f, columns, metrics[n])}
     found: dict[str, Interval] = {}
     if exact:
@@ -61,10 +62,33 @@ def metric_intervals(
     return {n: found[n] for n in metrics}
 
 
-def drawn_values(
-    task: Task, predicted: Sequence[Prediction], labels: Sequence[Any], name: str, *, resamples: int, seed: int
-) -> Floats:
-    """One metric of the same resamples of the records for whatever system predicts them, so that systems are paired.
+@dataclass(frozen=True)
+class Scored:
+    """A metric of one system.
+
+    Attributes:
+        value: On all records.
+        draws: On resamples, shape (resamples,); NaN where the metric does not exist.
+    """
+
+    value: float
+    draws: Floats
+
+    def less(self, other: Scored, level: float = LEVEL) -> Interval:
+        """The difference to a system that predicted the same records, resampled together."""
+        return percentile_interval(self.value - other.value, self.draws - other.draws, level)
+
+
+def scored(
+    task: Task,
+    predicted: Sequence[Prediction],
+    labels: Sequence[Any],
+    name: str,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Scored:
+    """One metric, also of the same resamples of the records for whatever system predicts them, so that they are paired.
 
     Args:
         task: Defines the metric.
@@ -73,48 +97,20 @@ def drawn_values(
         name: Of the metric.
         resamples: Wanted number; a metric without a fast formula gets fewer (50 to 300), by the number of records.
         seed: Of the resampling.
-
-    Returns:
-        Shape (resamples,); NaN where the metric does not exist.
     """
-    columns, formulas = _sums(predicted, labels)
+    columns, formulas = _sums(predicted, labels, {name})
     rng = np.random.default_rng(seed)
     shares = np.full(len(labels), 1 / len(labels))
-    if name in formulas and _agrees(formulas[name], columns, task.metrics(predicted, labels)[name]):
-        times = rng.multinomial(len(labels), shares, size=resamples)
-        return formulas[name](times @ columns)
+    if name in formulas:
+        value = task.metrics(predicted, labels)[name]
+        if _agrees(formulas[name], columns, value):
+            times = rng.multinomial(len(labels), shares, size=resamples)
+            return Scored(value, formulas[name](times @ columns))
     score = task.rescored(predicted, labels)
     times = rng.multinomial(len(labels), shares, size=_affordable(len(labels), resamples))
     places = np.arange(len(labels))
-    return np.array([score(np.repeat(places, row).tolist()).get(name, math.nan) for row in times])
-
-
-def paired_interval(
-    task: Task,
-    first: Sequence[Prediction],
-    second: Sequence[Prediction],
-    labels: Sequence[Any],
-    name: str,
-    *,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Interval:
-    """The difference of a metric between two predictions of the same records, resampled together.
-
-    Args:
-        task: Defines the metric.
-        first: One prediction a record.
-        second: Others of the same records; the difference is first - second.
-        labels: Raw labels, same order.
-        name: Of the metric.
-        level: Coverage.
-        resamples: Wanted number; a metric without a fast formula gets fewer, as in `metric_intervals`.
-        seed: Of the resampling.
-    """
-    draw = partial(drawn_values, task, labels=labels, name=name, resamples=resamples, seed=seed)
-    difference = task.metrics(first, labels)[name] - task.metrics(second, labels)[name]
-    return percentile_interval(difference, draw(first) - draw(second), level)
+    draws = [score(np.repeat(places, row).tolist()).get(name, math.nan) for row in times]
+    return Scored(score(places.tolist()).get(name, math.nan), np.array(draws))
 
 
 def _affordable(num_records: int, resamples: int) -> int:
@@ -158,32 +154,36 @@ def _plain(
     return {n: percentile_interval(v, [d.get(n, math.nan) for d in drawn], level) for n, v in metrics.items()}
 
 
-def _sums(predicted: Sequence[Prediction], labels: Sequence[Any]) -> tuple[Floats, dict[str, Statistic]]:
+def _sums(
+    predicted: Sequence[Prediction], labels: Sequence[Any], names: Set[str]
+) -> tuple[Floats, dict[str, Statistic]]:
     first, label = predicted[0], labels[0]
     if isinstance(first.get("label"), str) and not isinstance(label, list | tuple | set):
-        return _classified([str(p["label"]) for p in predicted], [str(t) for t in labels])
-    if isinstance(first.get("tags"), list) and isinstance(label, list | tuple):
-        return _tagged([p["tags"] for p in predicted], labels)
-    if isinstance(first.get("tags"), str) and isinstance(label, list | tuple | str):
-        return _lettered([p["tags"] for p in predicted], labels)
+        return _classified([str(p["label"]) for p in predicted], [str(t) for t in labels], np.arange(len(labels)))
+    if isinstance(first.get("tags"), list | str) and isinstance(label, list | tuple | str):
+        return _tagged([list(p["tags"]) for p in predicted], [list(row) for row in labels], names)
     if isinstance(first.get("value"), float) and isinstance(label, int | float):
         return _measured(np.array([p["value"] for p in predicted], float), np.array(labels, float))
     return np.zeros((len(labels), 1)), {}
 
 
-def _classified(found: list[str], true: list[str]) -> tuple[Floats, dict[str, Statistic]]:
-    """Columns: right, then for each label: true positives, predicted, true."""
-    names = sorted({*found, *true})
-    f, t = (np.array([names.index(x) for x in side]) for side in (found, true))
-    right = (f == t)[:, None].astype(float)
-    if len(names) * len(found) > 30 * _CELLS:
-        return right, {"accuracy": lambda s: s[:, 0] / len(found)}
-    eye = np.eye(len(names))
-    columns = np.hstack([right, eye[f] * right, eye[f], eye[t]])
-    k = len(names)
+def _classified(
+    found: Sequence[str], true: Sequence[str], record: NDArray[np.int64]
+) -> tuple[Floats, dict[str, Statistic]]:
+    """Columns: right, all, then for each label: true positives, predicted, true; `record` is that of each answer."""
+    place = {name: i for i, name in enumerate(sorted({*found, *true}))}
+    f, t = (np.array([place[x] for x in side]) for side in (found, true))
+    k, num = len(place), int(record[-1]) + 1
+    formulas: dict[str, Statistic] = {"accuracy": lambda s: _ratio(s[:, 0], s[:, 1])}
+    right = f == t
+    sums = np.stack([np.bincount(record, weights, num) for weights in (right, None)], axis=1).astype(np.float64)
+    if k * num > 30 * _CELLS:
+        return sums, formulas
+    pairs = ((record[right], f[right]), (record, f), (record, t))
+    columns = np.hstack([sums, *(np.bincount(r * k + x, minlength=num * k).reshape(num, k) for r, x in pairs)])
 
     def parts(s: Floats) -> tuple[Floats, Floats, Floats]:
-        return s[:, 1 : k + 1], s[:, k + 1 : 2 * k + 1], s[:, 2 * k + 1 :]
+        return s[:, 2 : k + 2], s[:, k + 2 : 2 * k + 2], s[:, 2 * k + 2 :]
 
     def macro_f1(s: Floats) -> Floats:
         # as scikit-learn: the mean is over labels that occur among true or predicted ones
@@ -197,44 +197,32 @@ def _classified(found: list[str], true: list[str]) -> tuple[Floats, dict[str, St
 
     def mcc(s: Floats) -> Floats:
         _, predicted, actual = parts(s)
-        n, c = len(found), s[:, 0]
+        c, n = s[:, 0], s[:, 1]
         top = c * n - (predicted * actual).sum(axis=1)
         return _ratio(top, np.sqrt((n**2 - (predicted**2).sum(axis=1)) * (n**2 - (actual**2).sum(axis=1))))
 
-    formulas: dict[str, Statistic] = {
-        "accuracy": lambda s: s[:, 0] / len(found),
+    return columns, formulas | {
         "macro_f1": macro_f1,
         "f1_macro": macro_f1,
         "balanced_accuracy": balanced,
         "mcc": mcc,
         "matthews": mcc,
     }
-    return columns, formulas
 
 
-def _tagged(found: Sequence[Sequence[str]], true: Sequence[Sequence[str]]) -> tuple[Floats, dict[str, Statistic]]:
-    """Columns: entities right, predicted, true; tokens right, all."""
-    from seqeval.metrics.sequence_labeling import get_entities
-
-    rows = []
-    for mine, theirs in zip(found, true, strict=True):
-        ours, actual = set(get_entities(list(mine))), set(get_entities(list(theirs)))
-        same = sum(a == b for a, b in zip(mine, theirs, strict=False))
-        rows.append((len(ours & actual), len(ours), len(actual), same, len(theirs)))
-    return np.array(rows, float), {
+def _tagged(
+    found: Sequence[Sequence[str]], true: Sequence[Sequence[str]], names: Set[str]
+) -> tuple[Floats, dict[str, Statistic]]:
+    """Of entities the columns right, predicted, true; of other tags those of `_classified`, summed over a record."""
+    if not names & {"f1", "precision", "recall"}:
+        record = np.repeat(np.arange(len(true)), [len(row) for row in true])
+        return _classified([t for row in found for t in row], [t for row in true for t in row], record)
+    pairs = [({*spans_of(mine)}, {*spans_of(to_iob2(theirs))}) for mine, theirs in zip(found, true, strict=True)]
+    return np.array([(len(a & b), len(a), len(b)) for a, b in pairs], float), {
         "f1": lambda s: _ratio(2 * s[:, 0], s[:, 1] + s[:, 2]),
         "precision": lambda s: _ratio(s[:, 0], s[:, 1]),
         "recall": lambda s: _ratio(s[:, 0], s[:, 2]),
-        "accuracy": lambda s: _ratio(s[:, 3], s[:, 4]),
-        "token_accuracy": lambda s: _ratio(s[:, 3], s[:, 4]),
     }
-
-
-def _lettered(found: Sequence[str], true: Sequence[Sequence[str]]) -> tuple[Floats, dict[str, Statistic]]:
-    """Columns: letters whose tag is right, all."""
-    same = [sum(map(eq, mine, theirs)) for mine, theirs in zip(found, true, strict=True)]
-    columns = np.array([same, [len(row) for row in true]], float).T
-    return columns, {"accuracy": lambda s: _ratio(s[:, 0], s[:, 1])}
 
 
 def _measured(x: Floats, y: Floats) -> tuple[Floats, dict[str, Statistic]]:

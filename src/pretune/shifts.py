@@ -13,9 +13,9 @@ from rich.table import Table
 from pretune.corruptions.base import corrupted
 from pretune.errors import ConfigError
 from pretune.evaluation import predictions
-from pretune.intervals import LEVEL, RESAMPLES, Interval
+from pretune.intervals import LEVEL, Interval
 from pretune.progress import say
-from pretune.resampling import paired_interval
+from pretune.resampling import scored
 from pretune.tasks.base import Prediction, Task
 
 
@@ -97,13 +97,12 @@ def shifted(
     known = task.modality.corruptions()
     if not known:
         raise ConfigError(f"The modality {task.modality.name} states no corruptions; leave --shift out.")
-    metric = task.primary
-    rows = []
+    metric, rows = task.primary, []
+    whole = scored(task, clean, labels, metric, seed=seed)
     for corruption in known:
         say(f"shift: {corruption.name}")
         for k in range(len(corruption.severities)):
-            found = predictions(task, task.process(corrupted(corruption, k, records, seed)))
-            loss = paired_interval(task, clean, found, labels, metric, level=LEVEL, resamples=RESAMPLES, seed=seed)
-            value = task.metrics(found, labels)[metric]
-            rows.append(Shift(corruption.name, k + 1, corruption.parameter(k), value, loss))
-    return ShiftReport(metric, task.metrics(clean, labels)[metric], seed, rows)
+            predicted = predictions(task, task.process(corrupted(corruption, k, records, seed)))
+            found = scored(task, predicted, labels, metric, seed=seed)
+            rows.append(Shift(corruption.name, k + 1, corruption.parameter(k), found.value, whole.less(found)))
+    return ShiftReport(metric, whole.value, seed, rows)

@@ -23,12 +23,10 @@ from pretune.label_draws import drawn
 from pretune.modalities.base import Example, Modality
 from pretune.pretraining import prepare
 from pretune.progress import hushed
-from pretune.resampling import drawn_values
+from pretune.resampling import scored
 from pretune.study_arms import BASELINE, SCRATCH, Arm
 from pretune.tasks.base import Prediction, Task
 from pretune.tuning import ready_to_train, train
-
-RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ class Bench(contextlib.ExitStack):
         name = plan.metric or task.primary
         if name not in metrics:
             raise ConfigError(f'{task.name} has no metric "{name}"; there are: {", ".join(metrics)}.')
-        draws = drawn_values(task, predicted, plan.test_labels, name, resamples=RESAMPLES, seed=0)
+        draws = scored(task, predicted, plan.test_labels, name).draws
         return {
             "metric": name,
             "score": float(metrics[name]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ENTITY", "Scheme", "detect_scheme", "to_iob2"]
+__all__ = ["ENTITY", "Scheme", "detect_scheme", "spans_of", "to_iob2"]
 
 import re
 from collections.abc import Iterable, Sequence
@@ -54,6 +54,17 @@ def to_iob2(tags: Sequence[str]) -> list[str]:
         return list(tags)
     before = ["O", *tags]
     return [f"B{t[1:]}" if t[0] == "I" and b[2:] != t[2:] else t for b, t in zip(before, tags, strict=False)]
+
+
+def spans_of(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Type, first and last + 1 word of the entities of strict IOB2; an I- without its B- begins none."""
+    found: list[tuple[str, int, int]] = []
+    for i, tag in enumerate(tags):
+        if tag[0] == "B":
+            found.append((tag[2:], i, i + 1))
+        elif tag[0] == "I" and found and found[-1][2] == i and found[-1][0] == tag[2:]:
+            found[-1] = (found[-1][0], found[-1][1], i + 1)
+    return found
 
 
 def _from_bioes(tags: Sequence[str]) -> list[str]:

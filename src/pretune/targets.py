@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["class_target", "entity_targets", "letter_targets", "value_target", "word_targets"]
+__all__ = [
+    "class_target",
+    "entity_mistake",
+    "entity_targets",
+    "label_mistake",
+    "letter_targets",
+    "value_target",
+    "word_mistake",
+    "word_targets",
+]
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import jiwer
 
 from pretune.errors import ConfigError, did_you_mean
 from pretune.tasks.base import Prediction, Target
@@ -121,3 +132,42 @@ def word_targets(prediction: Prediction, of: Any) -> list[Target]:
             raise ConfigError(f"There is no word {of!r}: {len(words)} were heard, counted from 0.")
         chosen = range(number, number + 1)
     return [Target(words[i]["word"], words[i], (i, i + 1)) for i in chosen]
+
+
+def label_mistake(prediction: Prediction, truth: Sequence[str]) -> tuple[str, str] | None:
+    """The label that is most surely wrongly there, or wrongly not; see `Task.mistake`."""
+    wrong = {n: abs((n in truth) - p) for n, p in prediction["probabilities"].items() if (n in truth) != (p >= 0.5)}
+    if not wrong:
+        return None
+    name = max(wrong, key=wrong.__getitem__)
+    return (f"It misses {name}." if name in truth else f"It finds {name}, which the record does not have."), name
+
+
+def entity_mistake(
+    spans: Sequence[Mapping[str, Any]], truth: Sequence[tuple[str, int, int]]
+) -> tuple[str, tuple[str, int, int]] | None:
+    """The first entity that is none, else the first that was missed; see `Task.mistake`."""
+    found = [(s["label"], s["start"], s["end"]) for s in spans]
+    for span, entity in zip(spans, found, strict=True):
+        if entity not in truth:
+            there = [t for t in truth if t[1] < entity[2] and entity[1] < t[2]]
+            what = f"part of a {there[0][0]} of {_words(there[0])}" if there else "no entity"
+            return f'It takes "{span["text"]}" for {entity[0]}; by the label it is {what}.', entity
+    missed = next((t for t in truth if t not in found), None)
+    return missed and (f"It misses a {missed[0]} of {_words(missed)}, at word {missed[1] + 1}.", missed)
+
+
+def _words(entity: tuple[str, int, int]) -> str:
+    number = entity[2] - entity[1]
+    return "one word" if number == 1 else f"{number} words"
+
+
+def word_mistake(truth: str, heard: str) -> tuple[str, int] | None:
+    """The first word that was not said; see `Task.mistake`."""
+    words = heard.split()
+    for part in jiwer.process_words(truth, heard).alignments[0] if truth.strip() else []:
+        if part.type in ("substitute", "insert"):
+            said = " ".join(truth.split()[part.ref_start_idx : part.ref_end_idx])
+            where = f'where "{said}" was said' if said else "where no word was said"
+            return f'It hears "{words[part.hyp_start_idx]}" {where}.', part.hyp_start_idx
+    return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Edits", "edits", "rates"]
+__all__ = ["Edits", "edits", "rates", "words_right"]
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -44,3 +44,12 @@ def rates(rows: Edits) -> dict[str, float]:
     cer = characters / max(1, num_characters)
     wer = words / max(1, num_words)
     return {"char_accuracy": 1 - cer, "wer": wer, "cer": cer, "exact": float((rows[:, 2] == 0).mean())}
+
+
+def words_right(truth: str, heard: str) -> list[float]:
+    """1 for each word that was heard and said, in the alignment of least edits, 0 for the others."""
+    found = [0.0] * len(heard.split())
+    for part in jiwer.process_words(truth, heard).alignments[0]:
+        if part.type == "equal":
+            found[part.hyp_start_idx : part.hyp_end_idx] = [1.0] * (part.hyp_end_idx - part.hyp_start_idx)
+    return found

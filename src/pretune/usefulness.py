@@ -20,7 +20,7 @@ from pretune.errors import ModelError
 from pretune.evaluation import predictions
 from pretune.intervals import Interval
 from pretune.modalities.base import Example
-from pretune.resampling import paired_interval
+from pretune.resampling import Scored, scored
 from pretune.tasks.base import Task
 from pretune.weight_swap import Weights, holding
 
@@ -73,11 +73,11 @@ def usefulness(
         others: Weights that blocks are reset to.
         seed: Of the paired bootstrap.
     """
-    whole = predictions(task, examples)
+    whole = _scored(task, examples, labels, seed)
     prefix, blocks = encoder.blocks(task.model.base_model)
 
     def fall() -> Interval:
-        return paired_interval(task, whole, predictions(task, examples), labels, task.primary, seed=seed)
+        return whole.less(_scored(task, examples, labels, seed))
 
     found = []
     for k, (name, block) in enumerate(zip(names, blocks, strict=True)):
@@ -92,7 +92,11 @@ def usefulness(
         except _OtherShape:
             skipped = None
         found.append(Block(name, skipped, reset))
-    return Usefulness(task.primary, task.metrics(whole, labels)[task.primary], len(labels), found)
+    return Usefulness(task.primary, whole.value, len(labels), found)
+
+
+def _scored(task: Task, examples: Sequence[Example], labels: Sequence[Any], seed: int) -> Scored:
+    return scored(task, predictions(task, examples), labels, task.primary, seed=seed)
 
 
 class _OtherShape(ModelError):

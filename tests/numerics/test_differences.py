@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from pretune import resampling
 from pretune.differences import Scores, holm, labels_needed, mean_score, paired
 from pretune.errors import DataError
 from pretune.label_draws import drawn, label_numbers
-from pretune.resampling import drawn_values
 from pretune.tasks.classification import Classification
 
 
@@ -107,10 +107,10 @@ def test_resampled_accuracies_are_those_of_the_same_records() -> None:
     truth = ["a", "b"] * 50
     right = [{"label": t, "probabilities": {}} for t in truth]
     wrong = [{"label": "a", "probabilities": {}} for _ in truth]
-    one = drawn_values(task, wrong, truth, "accuracy", resamples=200, seed=0)
-    again = drawn_values(task, wrong, truth, "accuracy", resamples=200, seed=0)
+    one = resampling.scored(task, wrong, truth, "accuracy", resamples=200).draws
+    again = resampling.scored(task, wrong, truth, "accuracy", resamples=200).draws
     np.testing.assert_array_equal(one, again)
-    np.testing.assert_array_equal(drawn_values(task, right, truth, "accuracy", resamples=200, seed=0), 1.0)
+    np.testing.assert_array_equal(resampling.scored(task, right, truth, "accuracy", resamples=200).draws, 1.0)
     assert one.std() == pytest.approx(math.sqrt(0.25 / 100), rel=0.2)
 
 
@@ -121,8 +121,8 @@ def test_a_slow_metric_is_resampled_on_the_same_records() -> None:
 
     truth = ["a", "b"] * 50
     wrong = [{"label": "a", "probabilities": {}} for _ in truth]
-    fast = drawn_values(Classification(), wrong, truth, "accuracy", resamples=60, seed=0)
-    slow = drawn_values(Slow(), wrong, truth, "double", resamples=60, seed=0)
+    fast = resampling.scored(Classification(), wrong, truth, "accuracy", resamples=60).draws
+    slow = resampling.scored(Slow(), wrong, truth, "double", resamples=60).draws
     np.testing.assert_allclose(slow, 2 * fast)
 
 

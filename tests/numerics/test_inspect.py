@@ -19,7 +19,7 @@ from pretune.inspected_data import _answers
 from pretune.intervals import Interval
 from pretune.layer_states import layer_states, places_of
 from pretune.probes import Answers, Prober, best, sort_of_labels
-from pretune.resampling import paired_interval
+from pretune.resampling import scored
 from pretune.tasks.classification import Classification
 from pretune.tasks.regression import Regression
 from pretune.tasks.tagging import Tagging
@@ -309,12 +309,13 @@ def test_a_fall_is_paired(task, rows):
     wrong = copy.deepcopy(whole)
     for prediction in wrong[:30]:
         prediction["label"] = "good" if prediction["label"] == "bad" else "bad"
-    found = paired_interval(task, whole, wrong, labels, "accuracy")
+    one, other = (scored(task, p, labels, "accuracy") for p in (whole, wrong))
+    found = one.less(other)
     expected = np.mean([float(p["label"] == y) for p, y in zip(whole, labels, strict=True)]) - np.mean(
         [float(p["label"] == y) for p, y in zip(wrong, labels, strict=True)]
     )
     assert found.value == pytest.approx(expected)
-    assert paired_interval(task, whole, whole, labels, "accuracy").high == 0
+    assert one.less(one).high == 0
 
 
 def test_a_slow_metric_is_compared_record_by_record():
@@ -323,7 +324,9 @@ def test_a_slow_metric_is_compared_record_by_record():
     labels = rng.standard_normal(80).tolist()
     good = [{"value": y + 0.1 * rng.standard_normal()} for y in labels]
     bad = [{"value": float(rng.standard_normal())} for _ in labels]
-    found = paired_interval(made, good, bad, labels, "spearman", resamples=50)  # which has no formula of sums
+    # which has no formula of sums
+    one, other = (scored(made, p, labels, "spearman", resamples=50) for p in (good, bad))
+    found = one.less(other)
     expected = made.metrics(good, labels)["spearman"] - made.metrics(bad, labels)["spearman"]
     assert found.value == pytest.approx(expected)
     assert 0.5 < found.low < expected < found.high

@@ -25,7 +25,7 @@ def data_section(facts: Facts) -> Section | None:
         where=facts.data or facts.stage.recipe.get("data"),
         plain=_plain(checked) if checked else [],
         lengths=_lengths(checked) if checked else [],
-        balances=_balances(checked) if checked else [],
+        balances=_balances(_renamed(checked, facts)) if checked else [],
         findings=_findings(checked) if checked else [],
         unchecked=None if checked else _why_not(facts),
         unknown=_unknown(facts),
@@ -62,7 +62,14 @@ def _findings(checked: CheckReport) -> list[tuple[str, str, list[str]]]:
 
 def _plain(checked: CheckReport) -> list[tuple[str, str]]:
     """Single facts, and counts of which there is one."""
-    return [(k, clean(v)) for k, v in checked.facts.items() if not isinstance(v, Mapping) or len(v) == 1]
+    every = {k: v for k, v in checked.facts.items() if not isinstance(v, Mapping) or len(v) == 1}
+    return [(k, _only(v) if isinstance(v, Mapping) else clean(v)) for k, v in every.items()]
+
+
+def _only(counts: Mapping[str, Any]) -> str:
+    """What all have, and how many they are."""
+    ((name, number),) = counts.items()
+    return f"{name} ({clean(number)})"
 
 
 def _lengths(checked: CheckReport) -> list[tuple[str, dict[str, str]]]:
@@ -70,9 +77,20 @@ def _lengths(checked: CheckReport) -> list[tuple[str, dict[str, str]]]:
     return [(name, {k: clean(v) for k, v in row.items()}) for name, row in found.items()]
 
 
-def _balances(checked: CheckReport) -> list[tuple[str, str]]:
+def _renamed(checked: CheckReport, facts: Facts) -> dict[str, Any]:
+    """The facts; the classes of masks, which are numbers there, have the names that the model gives them."""
+    task: Any = facts.predictor and facts.predictor.task
+    numbers: list[int] = getattr(task, "numbers", [])
+    names = {str(n): name for n, name in zip(numbers, task.labels, strict=True)} if numbers else {}
+    known = dict(checked.facts)
+    if names and isinstance(known.get("labels"), Mapping):
+        known["labels"] = {names.get(k, f"{k} (does not count)"): v for k, v in known["labels"].items()}
+    return known
+
+
+def _balances(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Pictures of counts."""
-    found = {k: v for k, v in checked.facts.items() if isinstance(v, Mapping) and "median" not in v}
+    found = {k: v for k, v in facts.items() if isinstance(v, Mapping) and "median" not in v}
     usable = {k: v for k, v in found.items() if len(v) > 1 and all(isinstance(n, int | float) for n in v.values())}
     return [(_caption(name, counts), _bars(name, counts)) for name, counts in usable.items()]
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 __all__ = ["Measured", "measure"]
 
 import itertools
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from pretune.data import stream_records
 from pretune.errors import DataError
@@ -34,7 +31,7 @@ class Measured:
         predicted: One prediction a record.
         labels: Raw labels.
         examples: By cell of the confusion matrix, and of the sorts `RIGHT` and `WRONG`.
-        trivial: What answers the same always, and its primary metric; None where nothing such is meaningful.
+        trivial: What answers without a look at the input, and its primary metric; None where that finds nothing.
         gain: Of accuracy over that, paired.
     """
 
@@ -73,9 +70,9 @@ def measure(predictor: Predictor, source: Any, columns: Mapping[str, str], *, na
     if not labels:
         raise DataError(f'"{name}" has no records, and results need some; give other --test data.')
     evaluation = judge(task, predicted, labels, seed=seed)
-    answer = _trivial(task, labels)
-    worth = None if answer is None else (answer[0], _scored(task, answer[1], labels))
-    return Measured(name, evaluation, predicted, labels, examples, worth, _gain(predicted, labels, answer))
+    blind = task.blind(labels)
+    worth = None if blind is None else (blind[0], task.metrics(blind[1], labels)[task.primary])
+    return Measured(name, evaluation, predicted, labels, examples, worth, _gain(predicted, labels, blind))
 
 
 def _parts(
@@ -121,36 +118,18 @@ def _keep(
     example = Example(record, label, prediction, wrong)
     if cell is None:
         examples.offer(WRONG, wrong, example)
-        examples.offer(RIGHT, -wrong, example)
+        examples.offer(RIGHT, -wrong - 0.5 * (prediction.get("spans") == []), example)  # one with something to see
         return
     sure = float(prediction["probabilities"][prediction["label"]])
     examples.offer(cell, sure, example)
     examples.offer(WRONG if wrong else RIGHT, sure, example)
 
 
-def _trivial(task: Task, labels: Sequence[Any]) -> tuple[str, Prediction] | None:
-    """What knows nothing of the input: the most common class or set of the test labels, or their mean."""
-    if task.name == "regression":
-        return "an answer that is always the mean", {"value": float(np.mean([float(v) for v in labels]))}
-    if task.name != "classification":
-        return None
-    if getattr(task, "multi_label", False):
-        sets = Counter(tuple(sorted(task.read_label({"label": v}, "label"))) for v in labels)
-        names = list(sets.most_common(1)[0][0])
-        return f"always answering {', '.join(names) or 'nothing'}", {"labels": names}
-    most = Counter(map(str, labels)).most_common(1)[0][0]
-    return f"always answering {most}", {"label": most}
-
-
-def _scored(task: Task, answer: Prediction, labels: Sequence[Any]) -> float:
-    return task.metrics([answer] * len(labels), labels)[task.primary]
-
-
 def _gain(
-    predicted: Sequence[Prediction], labels: Sequence[Any], answer: tuple[str, Prediction] | None
+    predicted: Sequence[Prediction], labels: Sequence[Any], blind: tuple[str, list[Prediction]] | None
 ) -> Interval | None:
-    if answer is None or "label" not in answer[1]:
+    if blind is None or "label" not in blind[1][0]:
         return None
     truth = [str(label) for label in labels]
-    ours = [float(p["label"] == t) for p, t in zip(predicted, truth, strict=True)]
-    return paired_difference(ours, [float(answer[1]["label"] == t) for t in truth])
+    ours, other = ([float(p["label"] == t) for p, t in zip(rows, truth, strict=True)] for rows in (predicted, blind[1]))
+    return paired_difference(ours, other)

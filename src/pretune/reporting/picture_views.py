@@ -43,8 +43,10 @@ def drawn_section(facts: Facts) -> Section | None:
         return None
     draw, sentence = _DRAWN[found]
     groups = []
-    for title, sort, number in (("Worst", WRONG, 4), ("Best", RIGHT, 2)):
-        rows = [_row(draw, e, facts) for e in measured.examples.of(sort)[:number]]
+    worst = measured.examples.of(WRONG)[:4]
+    best = [e for e in measured.examples.of(RIGHT) if all(e is not w for w in worst)][:2]
+    for title, examples in (("Worst", worst), ("Best", best)):
+        rows = [_row(draw, e, facts) for e in examples]
         groups.append((title, [r for r in rows if r is not None]))
     body = render("report_drawn.html.j2", groups=[g for g in groups if g[1]])
     if len(measured.labels) > SCORED:
@@ -101,7 +103,8 @@ def _contacts(example: Example, facts: Facts) -> Pair:
     task: Any = facts.predictor and facts.predictor.task
     truth = pair_distances(torch.from_numpy(np.asarray(example.label, np.float32))).numpy()
     near = np.where(np.isnan(truth), np.nan, (truth < task.cutoff).astype(float))
-    return _map(near, "Blues", 0, 1), _map(task.probabilities(example.record), "Blues", 0, 1)
+    found = task.probabilities(example.record)
+    return _map(near, "Blues", 0, 1), _map(found, "Blues", 0, float(np.nanmax(found)))
 
 
 def _distances(example: Example, facts: Facts) -> Pair:
@@ -125,7 +128,11 @@ def _map(values: NDArray[Any], colours: str, low: float, high: float) -> Image.I
 _DRAWN: dict[str, tuple[Callable[[Example, Facts], Pair], str]] = {
     "boxes": (_boxes, f"Boxes with a score of {_SHOWN_SCORE} or more are drawn; colours are classes."),
     "mask": (_masks, "Colours are classes."),
-    "contacts": (_contacts, "Dark: residues that touch (truth), or how probable that is (predicted); grey: not known."),
+    "contacts": (
+        _contacts,
+        "Dark: residues that touch (truth), or the pairs that the model holds most likely (predicted; the scale ends "
+        "at the likeliest, however unlikely that is); grey: not known.",
+    ),
     "ca": (_distances, "Distances between residues, dark is far (30 Angstrom and more); grey: not known."),
 }
 """How predictions are drawn, by what they have."""

@@ -249,6 +249,7 @@ def calibration_section(facts: Facts) -> Section | None:
         "report_calibration.html.j2",
         picture=_reliability(found) if found else None,
         ece=f"{100 * found.ece:.1f}" if found else None,
+        number=f"{sum(b['count'] for b in found.bins):,.0f} {found.of}" if found else "",
         said=_said(stated) if stated else [],
     )
     return Section("calibration", "Can its probabilities be believed?", _believed(found), body)
@@ -258,7 +259,7 @@ def _calibration(facts: Facts) -> Calibration | None:
     if facts.measured is not None:
         return facts.measured.evaluation.calibration
     found = (facts.stored or {}).get("calibration")
-    return Calibration(found["ece"], found["bins"]) if found else None
+    return Calibration(found["ece"], found["bins"], found.get("of", "records")) if found else None
 
 
 def _believed(found: Calibration | None) -> str:
@@ -266,6 +267,9 @@ def _believed(found: Calibration | None) -> str:
         return "What calibration on labelled records found."
     total = sum(b["count"] for b in found.bins)
     gap = sum(b["count"] * (b["confidence"] - b["accuracy"]) for b in found.bins) / max(total, 1)
+    surest = max(b["confidence"] for b in found.bins)
+    if found.ece < 0.03 and surest < 0.8:
+        return f"Its probabilities come true, but it is never sure of anything: the highest are near {surest:.0%}."
     if found.ece < 0.03:
         return "When the model says 80%, it is right about 80% of the time."
     if abs(gap) < 0.5 * found.ece:

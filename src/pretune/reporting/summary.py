@@ -63,7 +63,7 @@ def _test_says(measured: Measured, facts: Facts) -> tuple[str, str]:
     around = f" [{metric_text(name, interval.low)}, {metric_text(name, interval.high)}]" if interval else ""
     said = f"On {found.num_records:,} held-out records, {_named(name)} is {metric_text(name, value)}{around}"
     if measured.trivial is None:
-        return f"{said}.", ""
+        return (f"{said}.", "") if value else (f"{said}: nothing that it finds is right. Train longer.", "bad")
     what, floor = measured.trivial
     said = f"{said}; {what} gives {metric_text(name, floor)}"
     low, high = (measured.gain.low, measured.gain.high) if measured.gain and name == "accuracy" else (None, None)

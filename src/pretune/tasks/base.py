@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Prediction", "Target", "Task"]
+__all__ = ["Prediction", "Reliability", "Target", "Task"]
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 Prediction: TypeAlias = dict[str, Any]
 """One JSON-able prediction: for classification ``{"label", "probabilities"}``, for tagging ``{"spans"}``..."""
 
+Reliability: TypeAlias = tuple[str, Sequence[float] | NDArray[np.float64], Sequence[float] | NDArray[np.float64]]
+"""What has a probability, each probability, and 1 where it came true, else 0."""
 
 @dataclass(frozen=True)
 class Target:
@@ -188,6 +191,20 @@ class Task(Objective):
         """
         return lambda drawn: self.metrics([predictions[i] for i in drawn], [labels[i] for i in drawn])
 
+    def blind(self, labels: Sequence[Any]) -> tuple[str, list[Prediction]] | None:
+        """The best answer without a look at the input, which a model has to beat, in words and one prediction a record.
+
+        None where such an answer finds nothing (boxes, entities).
+        """
+        return None
+
+    def reliability(self, predictions: Sequence[Prediction], labels: Sequence[Any]) -> Reliability | None:
+        """Whether probabilities come true.
+
+        None where predictions have none, or where each is of the one label of its record.
+        """
+        return None
+
     def conformity(self) -> Conformity:
         """How surprising a label is to a prediction, for `calibrate` and for sets of stated coverage.
 
@@ -218,6 +235,13 @@ class Task(Objective):
             ConfigError: There is no such target.
         """
         raise ConfigError(f"Predictions of {self.name} cannot be explained yet.")
+
+    def mistake(self, prediction: Prediction, label: Any) -> tuple[str, Any] | None:
+        """The clearest mistake of a prediction: a sentence, and what `targets` takes to explain it.
+
+        None where there is none, or where the prediction has no parts, so that it is the mistake.
+        """
+        return None
 
     def answer(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
         """Probability of the target (an entity: of all its tags together), or the value; shape (batch,)."""

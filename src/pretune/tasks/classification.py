@@ -27,8 +27,8 @@ from pretune import features
 from pretune.conformity import Conformity, OfClass, OfLabels
 from pretune.errors import ConfigError, DataError, did_you_mean
 from pretune.modalities.base import Batch, Example, Modality
-from pretune.targets import class_target
-from pretune.tasks.base import Prediction, Target, Task
+from pretune.targets import class_target, label_mistake
+from pretune.tasks.base import Prediction, Reliability, Target, Task
 
 _AUTO = {
     "tokens": AutoModelForSequenceClassification,
@@ -247,6 +247,22 @@ class Classification(Task):
         scores = {f"{a}_f1": _f1(truth, guess, a) for a in ("micro", "macro")}
         return {"accuracy": accuracy_score(truth, guess), **scores}
 
+    def blind(self, labels: Sequence[Any]) -> tuple[str, list[Prediction]]:
+        """Always the most common label, or set of labels."""
+        read = [self.read_label({"label": label}, "label") for label in labels]
+        if not self.multi_label:
+            most = Counter(map(str, read)).most_common(1)[0][0]
+            return f"always answering {most}", [{"label": most}] * len(labels)
+        names = list(Counter(tuple(sorted(row)) for row in read).most_common(1)[0][0])
+        return f"always answering {', '.join(names) or 'nothing'}", [{"labels": names}] * len(labels)
+
+    def reliability(self, predictions: Sequence[Prediction], labels: Sequence[Any]) -> Reliability | None:
+        """Of each of several labels, whether it is there or not."""
+        if not self.multi_label:
+            return None
+        found = OfLabels().reliability(predictions, [self.read_label({"label": label}, "label") for label in labels])
+        return "labels, there or not", *found
+
     def conformity(self) -> Conformity:
         """Least-ambiguous sets of one label, or what is sure and what possible of several."""
         return OfLabels() if self.multi_label else OfClass()
@@ -254,6 +270,10 @@ class Classification(Task):
     def targets(self, prediction: Prediction, of: Any = None) -> list[Target]:
         """The predicted class, or the one that `of` names."""
         return [class_target(prediction, of)]
+
+    def mistake(self, prediction: Prediction, label: Any) -> tuple[str, Any] | None:
+        """Of several labels the one that is most surely wrong."""
+        return label_mistake(prediction, self.read_label({"label": label}, "label")) if self.multi_label else None
 
     def target(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
         """The logit of class `of` (name or index), or of each record's predicted class."""

@@ -19,7 +19,7 @@ from pretune.errors import ConfigError
 from pretune.evaluation import evaluating, to_device
 from pretune.modalities.base import Batch, Example
 from pretune.pair_task import Contact, PairTask, known_distances, protein_name
-from pretune.tasks.base import Prediction
+from pretune.tasks.base import Prediction, Reliability
 
 
 class Contacts(PairTask):
@@ -122,6 +122,28 @@ class Contacts(PairTask):
         """Scores each protein once, and takes the mean of each draw."""
         found = [p["contacts"] for p in predictions]
         return ContactScores(found, labels, cutoff=self.cutoff, min_separation=self.min_separation).metrics
+
+    def reliability(self, predictions: Sequence[Prediction], labels: Sequence[Any]) -> Reliability | None:
+        """Of pairs that were named and are known."""
+        sure, right = [], []
+        for prediction, label in zip(predictions, labels, strict=True):
+            truth = self.answers(torch.from_numpy(np.asarray(label, np.float32))).numpy()
+            named = [(p, truth[i - 1, j - 1]) for i, j, p in prediction["contacts"]]
+            sure += [p for p, touch in named if touch >= 0]
+            right += [float(touch) for _, touch in named if touch >= 0]
+        return "pairs named", sure, right
+
+    def blind(self, labels: Sequence[Any]) -> tuple[str, list[Prediction]]:
+        """The pairs that are nearest in the sequence."""
+        sizes = [np.arange(len(label)) for label in labels]
+        maps = [1 / (1.0 + np.abs(n[:, None] - n)) for n in sizes]
+        return "naming the pairs that are nearest in the sequence", [self._prediction(p) for p in maps]
+
+    def mistake(self, prediction: Prediction, label: Any) -> tuple[str, Any] | None:
+        """The likeliest pair that does not touch."""
+        answers = self.answers(torch.from_numpy(np.asarray(label, np.float32))).numpy()
+        pair = next((p for p in self.likeliest(prediction) if answers[p[0] - 1, p[1] - 1] == 0), None)
+        return pair and (f"It holds {pair[0]} and {pair[1]} for a contact, which they are not.", pair)
 
     def likeliest(self, prediction: Prediction) -> list[Contact]:
         """Pairs above 0.5, or the first where there is none."""

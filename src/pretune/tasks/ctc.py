@@ -6,6 +6,7 @@ __all__ = ["Ctc"]
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,16 +22,16 @@ from pretune import features
 from pretune.ctc_decoding import Transcript, beam, greedy
 from pretune.ctc_windows import in_windows
 from pretune.encoder import Source, TransferReport, model_folder
-from pretune.errors import ConfigError, DataError
+from pretune.errors import ConfigError, DataError, shortened
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.ngram import NGram
 from pretune.progress import say
 from pretune.read_ahead import ahead
 from pretune.sound_frames import frame_counts, inside
 from pretune.spelling import Spelling
-from pretune.targets import word_targets
-from pretune.tasks.base import Prediction, Target, Task
-from pretune.transcript_errors import Edits, edits, rates
+from pretune.targets import word_mistake, word_targets
+from pretune.tasks.base import Prediction, Reliability, Target, Task
+from pretune.transcript_errors import Edits, edits, rates, words_right
 
 _LM_FILE = "lm.json"
 _DECODING = ("beam_width", "lm", "lm_weight", "word_bonus")
@@ -283,9 +284,25 @@ class Ctc(Task):
         truth = [self.read_label({"text": label}, "text") for label in labels]
         return edits(truth, [p["text"] for p in predictions])
 
+    def reliability(self, predictions: Sequence[Prediction], labels: Sequence[Any]) -> Reliability | None:
+        """Of words that were heard."""
+        sure = [w["confidence"] for p in predictions for w in p["words"]]
+        pairs = zip(labels, predictions, strict=True)
+        right = [v for y, p in pairs for v in words_right(self.read_label({"text": y}, "text"), p["text"])]
+        return "words heard", sure, right
+
+    def blind(self, labels: Sequence[Any]) -> tuple[str, list[Prediction]]:
+        """Always the most common transcript."""
+        most = Counter(self.read_label({"text": label}, "text") for label in labels).most_common(1)[0][0]
+        return f"always hearing {shortened(most)}", [{"text": most}] * len(labels)
+
     def targets(self, prediction: Prediction, of: Any = None) -> list[Target]:
         """Every word, or the one numbered `of`."""
         return word_targets(prediction, of)
+
+    def mistake(self, prediction: Prediction, label: Any) -> tuple[str, Any] | None:
+        """A word that was not said."""
+        return word_mistake(self.read_label({"text": label}, "text"), prediction["text"])
 
     def target(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
         """Log-likelihood of a word in its own frames; of the best symbols of all frames without `of`."""

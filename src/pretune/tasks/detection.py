@@ -20,14 +20,14 @@ from transformers import PreTrainedModel
 from pretune import data, drawing, features
 from pretune.average_precision import AveragePrecision
 from pretune.box_sources import Thing, box_source, things
-from pretune.boxes import CROWD, NO_OBJECT, box_loss, gaussian_targets, heat_loss, nms
+from pretune.boxes import CROWD, NO_OBJECT, box_loss, gaussian_targets, heat_loss, iou, nms
 from pretune.canvas import View, place, seen_boxes
 from pretune.checkpoint import write_text
 from pretune.dense import STRIDE
 from pretune.dense_task import DenseTask, picture_name
 from pretune.errors import ConfigError, DataError, did_you_mean
 from pretune.modalities.base import Batch, Example, Modality
-from pretune.tasks.base import Prediction, Target
+from pretune.tasks.base import Prediction, Reliability, Target
 
 _PRIOR = 0.01
 """Probability of an object at a place before training."""
@@ -38,6 +38,7 @@ _LEAST_SEEN = 0.4
 """Share of an object that a view must show for it to count as an object there."""
 
 _DRAWN = 0.3
+_FITS = 0.5
 _LIMIT = 4.0
 
 
@@ -245,6 +246,20 @@ class Detection(DenseTask):
         """Matches boxes once, and ranks those of each draw."""
         return AveragePrecision([p["boxes"] for p in predictions], [things(label) for label in labels]).metrics
 
+    def reliability(self, predictions: Sequence[Prediction], labels: Sequence[Any]) -> Reliability | None:
+        """Of boxes, right where they cover by half an object of their class that no surer box has covered."""
+        sure, right = [], []
+        for prediction, label in zip(predictions, labels, strict=True):
+            left = [t for t in things(label) if not t["crowd"]]
+            for box in prediction["boxes"]:
+                fits = [_overlap(box, [t]) if t["label"] == box["label"] else 0.0 for t in left]
+                best = int(np.argmax(fits)) if fits else -1
+                sure.append(box["score"])
+                right.append(float(best >= 0 and fits[best] >= _FITS))
+                if right[-1]:
+                    left.pop(best)
+        return "boxes found", sure, right
+
     def target(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
         """The highest class logit in the middle of a box, or the highest of a class, or of all.
 
@@ -280,6 +295,14 @@ class Detection(DenseTask):
         names = [f"{b['label']} at {', '.join(f'{v:.0f}' for v in b['box'])}" for b in boxes]
         return [Target(name, b, group=b["label"]) for name, b in zip(names, boxes, strict=True)]
 
+    def mistake(self, prediction: Prediction, label: Any) -> tuple[str, Any] | None:
+        """The surest box that covers no object of its class by half."""
+        true = things(label)
+        for box in (b for b in prediction["boxes"] if b["score"] >= _DRAWN):
+            if _overlap(box, [t for t in true if t["crowd"] or t["label"] == box["label"]]) < _FITS:
+                return f"It sees {box['label']} where no box of that class is labelled.", box
+        return None
+
     def answer(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
         """Probability of a centre there, shape (batch,)."""
         return self.target(logits, batch, of=of).sigmoid()
@@ -312,3 +335,13 @@ class Detection(DenseTask):
 
         yield write
         write_text(folder / "results.json", json.dumps(results) + "\n")
+
+
+def _overlap(box: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> float:
+    """The largest IoU of a box with one of others."""
+    return float(iou(_as_corners([box["box"]]), _as_corners([t["box"] for t in others])).max()) if others else 0.0
+
+
+def _as_corners(boxes: Sequence[Sequence[float]]) -> Tensor:
+    found = torch.tensor(boxes, dtype=torch.float32)
+    return torch.cat([found[:, :2], found[:, :2] + found[:, 2:]], dim=1)

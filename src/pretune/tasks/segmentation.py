@@ -241,6 +241,14 @@ class Segmentation(DenseTask):
         mean = float(ious[occurs].mean()) if occurs.any() else 0.0
         return {"miou": mean, "accuracy": float(right.sum() / max(1, table.sum())), **each}
 
+    def blind(self, labels: Sequence[Any]) -> tuple[str, list[Prediction]]:
+        """The most common class at every pixel."""
+        masks = [self._indices(label) for label in labels]
+        counts = np.sum([np.bincount(mask.ravel(), minlength=256) for mask in masks], axis=0)
+        most = int(counts[: len(self.numbers)].argmax())
+        said = [np.full(mask.shape, self.numbers[most], np.uint8) for mask in masks]
+        return f"{self.labels[most]} at every pixel", [{"mask": _encoded(mask)} for mask in said]
+
     def target(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
         """The mean logit of a class over the places of a segment.
 
@@ -281,6 +289,15 @@ class Segmentation(DenseTask):
         places = torch.from_numpy(whole[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE] > 0)
         places = places if places.any() else torch.ones_like(places)
         return [Target(self.labels[number], {"label": self.labels[number], "places": places})]
+
+    def mistake(self, prediction: Prediction, label: Any) -> tuple[str, Any] | None:
+        """The class that is seen at most pixels where it is not."""
+        table = self._counted(decoded(prediction["mask"]), self._indices(label))
+        false = table.sum(0) - np.diag(table)
+        if not false.any():
+            return None
+        name, share = self.labels[int(false.argmax())], false.max() / table.sum()
+        return f"It sees {name} at {share:.0%} of the pixels where there is something else.", name
 
     def answer(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
         """Mean probability of the class over the segment, shape (batch,)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["Tagging", "detect_scheme", "split_words", "to_iob2"]
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
 
@@ -20,9 +21,9 @@ from transformers import AutoModelForTokenClassification, PreTrainedModel
 from pretune import features
 from pretune.errors import ConfigError, DataError, did_you_mean
 from pretune.modalities.base import Batch, Example, Modality
-from pretune.tag_schemes import ENTITY, detect_scheme, to_iob2
-from pretune.targets import entity_targets, letter_targets
-from pretune.tasks.base import Prediction, Target, Task
+from pretune.tag_schemes import ENTITY, detect_scheme, spans_of, to_iob2
+from pretune.targets import entity_mistake, entity_targets, letter_targets
+from pretune.tasks.base import Prediction, Reliability, Target, Task
 
 _IGNORED = -100
 _WORD = re.compile(r"\w+(?:[-'’.,/:]\w+)*|[^\w\s]")
@@ -243,7 +244,7 @@ class Tagging(Task):
     def _prediction(self, tags: list[str], scores: Any, example: Example) -> Prediction:
         if self.by_letter and all(len(tag) == 1 for tag in self.labels):
             return {"tags": "".join(tags), "scores": [round(float(s), 4) for s in scores]}
-        found = _spans(tags) if self.entities else []
+        found = spans_of(tags) if self.entities else []
         return {"tags": tags, "spans": [_span(label, a, b, scores, example) for label, a, b in found]}
 
     def uncertainty(self, logits: Tensor, batch: Batch, found: Sequence[Prediction]) -> list[float]:
@@ -264,11 +265,37 @@ class Tagging(Task):
         macro = f1_score(true, found, average="macro", zero_division=0.0)
         return {"accuracy": float(accuracy_score(true, found)), "macro_f1": float(macro)}
 
+    def reliability(self, predictions: Sequence[Prediction], labels: Sequence[Any]) -> Reliability | None:
+        """Of entities that were found, right with all their words and their type; of letters."""
+        rows = [self._normalised(row) for row in labels]
+        if self.entities:
+            true = [spans_of(row) for row in rows]
+            pairs = [(s["score"], (s["label"], s["start"], s["end"]) in t)
+                     for p, t in zip(predictions, true, strict=True) for s in p["spans"]]  # fmt: skip
+            return "entities found", [p for p, _ in pairs], [float(right) for _, right in pairs]
+        if "scores" not in predictions[0]:
+            return None
+        found = [tag for p in predictions for tag in p["tags"]]
+        right = [float(a == b) for a, b in zip(found, (t for row in rows for t in row), strict=True)]
+        return "letters", [s for p in predictions for s in p["scores"]], right
+
+    def blind(self, labels: Sequence[Any]) -> tuple[str, list[Prediction]] | None:
+        """Always the most common tag; an entity cannot be found so."""
+        if self.entities:
+            return None
+        rows = [self._normalised(row) for row in labels]
+        most = Counter(tag for row in rows for tag in row).most_common(1)[0][0]
+        return f"always answering {most}", [{"tags": [most] * len(row)} for row in rows]
+
     def targets(self, prediction: Prediction, of: Any = None) -> list[Target]:
         """Every predicted entity, or the one that `of` names; where letters have tags, see `letter_targets`."""
         if self.by_letter and not self.entities:
             return letter_targets(prediction["tags"], of)
         return entity_targets(prediction, of)
+
+    def mistake(self, prediction: Prediction, label: Any) -> tuple[str, Any] | None:
+        """An entity that is none, or has another type or other words; else one that was missed."""
+        return entity_mistake(prediction["spans"], spans_of(self._normalised(label))) if self.entities else None
 
     def target(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
         """Summed logits of an entity's tags at the first sub-words of its words.
@@ -353,17 +380,6 @@ def _word_index(word_ids: Sequence[int], shift: int, low: int, high: int) -> lis
 def _best(logits: Tensor) -> tuple[Tensor, Tensor]:
     scores, best = logits.detach().float().softmax(-1).max(-1)
     return best, scores
-
-
-def _spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
-    """Entities of strict IOB2: a B- and the I- of its type that follow; an I- without its B- begins none."""
-    found: list[tuple[str, int, int]] = []
-    for i, tag in enumerate(tags):
-        if tag[0] == "B":
-            found.append((tag[2:], i, i + 1))
-        elif tag[0] == "I" and found and found[-1][2] == i and found[-1][0] == tag[2:]:
-            found[-1] = (found[-1][0], found[-1][1], i + 1)
-    return found
 
 
 def _span(label: str, start: int, end: int, scores: Any, example: Example) -> dict[str, Any]:
