@@ -36,6 +36,17 @@ def batch_of(objective, num=5, seed=0):
     return objective.collate([view[i] for i in range(num)], np.random.default_rng(seed))
 
 
+@pytest.mark.parametrize("name", ["masked_audio", "wav2vec2"])
+@pytest.mark.parametrize(("family", "frames"), [("wav2vec2-bert", 5), ("wav2vec2", 10), ("hubert", 10)])
+def test_hidden_spans_last_as_long_as_asked(name, family, frames):
+    objective = made(name, family, mask_seconds=0.2, mask_rate=0.02)
+    assert objective.span == frames
+    long = [{"input_values": np.ones(16_000, np.int16)}]
+    mask = objective.collate(long, np.random.default_rng(0))["mask"][0]
+    hidden = mask.sum().item() / len(mask)  # of one second
+    assert hidden == pytest.approx(0.2, abs=0.02)
+
+
 # -- wav2vec 2.0 ---------------------------------------------------------------------------------------------------
 
 
