@@ -75,13 +75,13 @@ def ours_wav2vec2(data: Path, steps: int) -> float:
     """Of `fit` with the objective, after the first steps."""
     from transformers import AutoModel, set_seed
 
-    from pretune import machine, registry
+    from pretune import encoder, machine, registry
     from pretune.modalities.audio import Audio
 
     objective: Any = registry.build("objective", "wav2vec2")
     modality, examples = Audio(), pieces(data)
     set_seed(0)
-    model = AutoModel.from_config(modality.config("mini", "wav2vec2"))
+    model, _ = encoder.make(AutoModel, modality.config("mini", "wav2vec2"))
     machine.fast_attention(model)
     objective.setup(model, modality)
     lengths = objective.lengths(examples)

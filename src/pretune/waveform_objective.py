@@ -109,7 +109,7 @@ class WaveformObjective(Objective):
         if rest:
             raise ModelError(
                 f"A frame of this encoder is {self.modality.frame_samples} samples long and {self.name} needs a "
-                f"multiple of {mel.HOP}, so that spectra lie on its frames; take --objective wav2vec2, or another checkpoint."
+                f"multiple of {mel.HOP}, so that spectra lie on its frames; take --objective wav2vec2."
             )
         return int(windows)
 
