@@ -46,7 +46,7 @@ def _in_place(module: Any, name: str) -> None:
 
 
 class _Gelu(GELUActivation):
-    """In place where no gradients are wanted: what it is given is the output of a linear layer that nobody else reads."""
+    """In place where no gradients are wanted: nobody else reads the output of a linear layer that it is given."""
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input) if torch.is_grad_enabled() else torch.ops.aten.gelu_(input)
