@@ -160,7 +160,7 @@ def main() -> None:
         source = first if plain == "scratch" else runs[plain]["folder"]
         return tuned(options, name, source, chosen, test, scratch=plain == "scratch", seed=seed, layers=plain != arm)
 
-    arms = ["mfcc+svm", "scratch", *runs]
+    arms = ["mfcc+svm", *([] if options.strategy == "freeze" else ["scratch"]), *runs]
     arms += [f"{arm}{LAYERS}" for arm in arms[1:]] if options.layers else []
     done = measured(options.out / f"{options.test}.jsonl", cells(options, arms), measure)
     print(table(done, SETS, lambda _: arms), losses(runs, seen="hours heard", shown=".1f", unit=3600), sep="\n\n")

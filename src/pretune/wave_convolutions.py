@@ -54,9 +54,10 @@ class _Gelu(GELUActivation):
 
 def _known(layer: Any) -> bool:
     conv, norm = getattr(layer, "conv", None), getattr(layer, "layer_norm", None)
-    plain = isinstance(conv, nn.Conv1d) and (conv.groups, *conv.padding, *conv.dilation) == (1, 0, 1)
+    if not isinstance(conv, nn.Conv1d) or (conv.groups, *conv.padding, *conv.dilation) != (1, 0, 1):
+        return False
     by_channel = isinstance(norm, nn.GroupNorm) and conv.in_channels == 1 and norm.num_groups == conv.out_channels
-    return plain and (norm is None or isinstance(norm, nn.LayerNorm) or by_channel)
+    return norm is None or isinstance(norm, nn.LayerNorm) or by_channel
 
 
 def _forward(module: Any, input_values: Tensor) -> Tensor:

@@ -25,8 +25,12 @@ _FRAMES = 8
 def hasten_positions(module: Any) -> bool:
     """Gives a module this way on a CPU, if it is a positional convolution of narrow groups; whether it is."""
     conv = getattr(module, "conv", None)
-    narrow = isinstance(conv, nn.Conv1d) and conv.groups > 1 and conv.in_channels // conv.groups < _WIDE
-    if not narrow or not hasattr(module, "padding") or getattr(module, "batch_norm", None) is not None:
+    if not isinstance(conv, nn.Conv1d) or conv.groups == 1 or conv.in_channels // conv.groups >= _WIDE:
+        return False
+    (width,) = conv.kernel_size
+    plain = (conv.stride, conv.dilation, conv.padding) == ((1,), (1,), (width // 2,))
+    normed = any(getattr(module, name, None) is not None for name in ("batch_norm", "layer_norm"))
+    if not plain or normed or conv.in_channels != conv.out_channels or not hasattr(module, "padding"):
         return False
     module.forward = partial(_forward, module)
     return True

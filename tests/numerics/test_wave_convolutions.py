@@ -76,6 +76,21 @@ def test_gradients_equal_those_of_transformers(family, options):
         torch.testing.assert_close(mine, other, atol=1e-5 + 1e-4 * float(other.abs().max()), rtol=1e-3)
 
 
+@pytest.mark.parametrize("family", ["data2vec-audio", "sew"])
+def test_relatives_that_do_more_are_left_to_transformers(family):
+    torch.manual_seed(0)
+    more = {"squeeze_factor": 2} if family == "sew" else {"num_conv_pos_embeddings": 2}
+    config = AutoConfig.for_model(
+        family, **SMALL | more | {"conv_stride": [5, 2, 2, 2, 2, 2, 2], "conv_kernel": [10, *[3] * 6]}
+    )
+    theirs = AutoModel.from_config(config).eval()
+    ours, _ = encoder.make(AutoModel, copy.deepcopy(config))
+    ours.eval().load_state_dict(theirs.state_dict())
+    given = waves(2, 9_000)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(given)[0], theirs(given)[0], atol=1e-4, rtol=1e-3)
+
+
 def test_silence_and_copies():
     theirs, ours = pair("wav2vec2", {})
     silent = torch.zeros(2, 4_000)
