@@ -91,7 +91,7 @@ def tuned(
     result = pretune.finetune(
         train, out=f"{folder}/run", from_=source, scratch=scratch, task=SETS[name]["task"], test=test, seed=seed,
         strategy=options.strategy, valid_rate=0.0, budget=f"{options.steps}steps", batch_size=16, lr=options.lr,
-        checkpoint_every="1h", modality=modality_of(options, SETS[name]["modality"]),
+        checkpoint_every="1h", modality={"name": SETS[name]["modality"], "max_length": options.max_length},
     )  # fmt: skip
     shutil.rmtree(folder)
     scores = {k.removeprefix("test_"): v for k, v in result.metrics.items() if k.startswith("test_")}

@@ -2,13 +2,15 @@
 
     python benchmarks/speech.py --data ../shared/data --budget 20m --seeds 3 --out runs/speech
     python benchmarks/speech.py --data ../shared/data --sets ravdess_12 --objectives masked_audio,wav2vec2 ...
+    python benchmarks/speech.py --data ../shared/data --sets ravdess_12 --strategy freeze --layers ...
 
 Every objective pre-trains once for the same budget on one pool: the training recordings of all sets, without labels
 and without the speakers that are tested (an interrupted run goes on). Every cell (set, labels, seed, arm) then
 fine-tunes on the same labels for the same steps and is appended to OUT/TEST.jsonl when it is done; running again adds
 what is missing. `mfcc+svm` is a support vector machine on means and deviations of MFCCs and their changes. Speakers:
 fsdd and fsdd_strings learn from george, jackson and lucas, validate on nicolas and test on theo and yweweler;
-ravdess_12 has its own speaker-disjoint split; barista_speech does not name speakers. Prints Markdown. Choose options
+ravdess_12 has its own speaker-disjoint split; barista_speech does not name speakers. ``--layers`` adds each arm with
+--task.layer_weights and the paired difference that makes. Prints Markdown. Choose options
 with ``--test valid``, never on the test set.
 """
 
@@ -27,7 +29,7 @@ from sklearn.metrics import accuracy_score, recall_score
 import pretune
 from few_labels import losses, pretrained, sample, table
 from pretune.mfcc import mfcc_svm
-from quality import measured
+from quality import measured, shown
 
 SPEAKERS = {"train": ("george", "jackson", "lucas"), "valid": ("nicolas",), "test": ("theo", "yweweler")}
 SETS: dict[str, dict[str, Any]] = {
@@ -37,6 +39,7 @@ SETS: dict[str, dict[str, Any]] = {
     "fsdd_strings": {"label": "text", "labels": (50, 300), "score": "wer"},
 }
 RATE = 16_000
+LAYERS = "+layers"
 
 
 def records(data: Path, name: str, part: str) -> list[dict[str, Any]]:
@@ -73,12 +76,13 @@ def support_vectors(train: list[dict[str, Any]], test: list[dict[str, Any]]) -> 
 
 def tuned(
     options: argparse.Namespace, name: str, source: str, train: list[dict[str, Any]], test: Any, *, scratch: bool,
-    seed: int,
+    seed: int, layers: bool,
 ) -> dict[str, float]:  # fmt: skip
     """Test scores of fine-tuning from a run, or from scratch with that run's architecture."""
     folder = tempfile.mkdtemp(prefix="pretune-speech-")
     steps = int(np.clip(options.epochs * len(train) / 16, options.steps, 3000))
     task: dict[str, Any] = {"name": "ctc" if name == "fsdd_strings" else "classification"}
+    task |= {"layer_weights": True} if layers else {}
     result = pretune.finetune(
         train, out=f"{folder}/run", from_=source, scratch=scratch, task=task, test=test, strategy=options.strategy,
         valid_rate=0.0, budget=f"{steps}steps", batch_size=16, seed=seed, lr=options.lr, checkpoint_every="1h",
@@ -104,6 +108,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=300, help="fewest of fine-tuning; at most 3,000")
     parser.add_argument("--strategy", default="full")
     parser.add_argument("--augmentation", default="light")
+    parser.add_argument("--layers", action="store_true", help="also with layer_weights, of classification")
     parser.add_argument("--lr", type=float, help="of fine-tuning")
     parser.add_argument("--pre_lr", type=float, help="of pre-training")
     parser.add_argument("--test", default="test", choices=["test", "valid"])
@@ -120,6 +125,17 @@ def cells(options: argparse.Namespace, arms: list[str]) -> list[dict[str, Any]]:
         seeds = range(options.seeds)
         every += [{"set": name, "labels": n, "seed": s, "arm": a} for n in numbers for s in seeds for a in mine]
     return every
+
+
+def difference(done: list[dict[str, Any]]) -> str:
+    """What layer_weights changes, paired by seed."""
+    found = {(d["set"], d["labels"], d["arm"], d["seed"]): d[SETS[d["set"]]["score"]] for d in done}
+    lines = ["| set | labels | arm | with layer_weights, difference |", "|---|---|---|---|"]
+    for name, number, arm in sorted({k[:3] for k in found if k[2].endswith(LAYERS)}):
+        seeds = [k[3] for k in found if k[:3] == (name, number, arm)]
+        changes = [found[name, number, arm, s] - found[name, number, arm.removesuffix(LAYERS), s] for s in seeds]
+        lines.append(f"| {name} | {number} | {arm.removesuffix(LAYERS)} | {shown(changes)} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -140,12 +156,16 @@ def main() -> None:
         chosen = few(train, number, seed)
         if arm == "mfcc+svm":
             return support_vectors(chosen, test)
-        source = first if arm == "scratch" else runs[arm]["folder"]
-        return tuned(options, name, source, chosen, test, scratch=arm == "scratch", seed=seed)
+        plain = arm.removesuffix(LAYERS)
+        source = first if plain == "scratch" else runs[plain]["folder"]
+        return tuned(options, name, source, chosen, test, scratch=plain == "scratch", seed=seed, layers=plain != arm)
 
-    arms = ["mfcc+svm", "scratch", *runs]
+    arms = ["mfcc+svm", *([] if options.strategy == "freeze" else ["scratch"]), *runs]
+    arms += [f"{arm}{LAYERS}" for arm in arms[1:]] if options.layers else []
     done = measured(options.out / f"{options.test}.jsonl", cells(options, arms), measure)
     print(table(done, SETS, lambda _: arms), losses(runs, seen="hours heard", shown=".1f", unit=3600), sep="\n\n")
+    if options.layers:
+        print(difference(done))
 
 
 if __name__ == "__main__":

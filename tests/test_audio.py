@@ -177,6 +177,22 @@ def test_a_split_is_a_column_of_a_table(speakers, tmp_path):
         tuned(f"{plain}:train", tmp_path / "run")
 
 
+def test_frames_last_as_long_as_the_encoder_makes_them(tmp_path):
+    usual, coarse = Audio(), Audio(frame_ms=20)
+    assert (usual.frame_seconds, coarse.frame_seconds) == (0.04, 0.02)
+    usual.config("tiny", "hubert")
+    assert (usual.frame_samples, usual.frame_seconds) == (320, 0.02)
+    config = usual.config("tiny", "wav2vec2")
+    config.conv_stride = [5, 2, 2, 2, 2, 2, 4]
+    config.save_pretrained(tmp_path)
+    usual.save(tmp_path)
+    assert Audio().load(str(tmp_path)).frame_seconds == 0.04
+    Wav2Vec2FeatureExtractor(sampling_rate=8_000).save_pretrained(tmp_path)
+    assert Audio().load(str(tmp_path)).frame_seconds == 0.08
+    (tmp_path / "config.json").unlink()
+    assert Audio().load(str(tmp_path)).frame_samples == 320
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_predictions_equal_those_of_transformers(family, tmp_path):
     wide = {"name": "audio", "frame_ms": 20} if family == "wav2vec2-bert" else "audio"

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+import soundfile
 import torch
 from torch import nn
 
 import pretune
 from planted_sounds import spoken
+from pretune import registry
+from pretune.cli import main
 from pretune.ctc_windows import in_windows
 from pretune.errors import ConfigError, DataError
 from pretune.modalities.audio import Audio
@@ -113,6 +119,85 @@ def test_a_word_model_is_stored_with_the_run_and_a_head_of_other_letters_starts_
     said = capsys.readouterr().err
     assert "other letters" in said
     assert "loaded 98 of 100 tensors; new: lm_head.weight, lm_head.bias" in said
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run with a head that says many things, trained to decode greedily, and transcripts."""
+    folder = tmp_path_factory.mktemp("trained")
+    run = tuned(spoken(16), folder / "run").path
+    model: Any = pretune.load(run).task.model
+    torch.nn.init.normal_(model.lm_head.weight, generator=torch.Generator().manual_seed(0))
+    model.save_pretrained(run / "model")
+    (folder / "words.txt").write_text("ab a\nba ab\n" * 5)
+    rows = [{"path": f"{k}.wav", "text": r["text"]} for k, r in enumerate(spoken(6, seed=2))]
+    for row, record in zip(rows, spoken(6, seed=2), strict=True):
+        soundfile.write(folder / row["path"], record["audio"]["array"], 16_000)
+    pd.DataFrame(rows).to_csv(folder / "test.csv", index=False)
+    return folder
+
+
+def test_prediction_may_decode_in_another_way(trained, capsys):
+    lm, test = str(trained / "words.txt"), str(trained / "test.csv")
+    words = [str(trained / "run"), test]
+    beam = ["--task.decoder", "beam", "--task.lm", lm, "--task.word_bonus", "3"]
+    found = {}
+    for name, options in (("greedy", []), ("beam", beam), ("again", ["--task.decoder", "greedy"])):
+        assert main(["predict", *words, *options]) == 0
+        found[name] = [json.loads(line)["text"] for line in capsys.readouterr().out.splitlines()]
+    assert found["greedy"] == found["again"]
+    changed = {"decoder": "beam", "lm": lm, "word_bonus": 3.0}
+    predictor = pretune.load(trained / "run", task=changed)
+    assert found["beam"] == [p["text"] for p in predictor.predict(test)] != found["greedy"]
+    assert found["beam"] == [p["text"] for p in pretune.predict(words[0], test, task=changed)]
+    assert predictor.task.beam_width == 50
+    assert main(["evaluate", *words, *beam, "--out", str(trained / "scores")]) == 0
+    scored = json.loads((trained / "scores/evaluation.json").read_text())
+    truth = [r["text"] for r in spoken(6, seed=2)]
+    assert scored["metrics"]["cer"] == pytest.approx(rates(edits(truth, found["beam"]))["cer"])
+
+
+def test_what_is_turned_off_goes_with_what_it_needs(trained):
+    other = trained / "words.txt"
+    task = Ctc(decoder="beam", lm="words of the training.txt", lm_weight=0.9)
+    task.change({"decoder": "greedy"})
+    assert task.options() == Ctc().options()
+    task = Ctc(decoder="beam", beam_width=9, lm="words of the training.txt", lm_weight=0.9)
+    task.change({"lm": None})
+    assert task.options() == Ctc(decoder="beam", beam_width=9).options()
+    task.change({"lm": str(other), "lm_weight": 0.2})
+    assert task.options() == Ctc(decoder="beam", beam_width=9, lm=str(other), lm_weight=0.2).options()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--task.case", "keep"], "task.case is read in training alone .* trained ctc .*decoder, beam_width.*leave it"),
+        (["--task.lm", "x.txt"], "lm has no effect without --task.decoder beam"),
+        (["--task.decoder", "beam", "--task.lm", "none.txt"], "none.txt"),
+        (["--task.decoder", "beam", "--task.beam_width", "wide"], "--task.beam_width: expected a whole number"),
+        (["--task.decoder", "beam", "--task.beam_width", "0"], "beam_width must be from 1"),
+        (["--task.min_score", "0.1"], "no option --task.min_score"),
+        (["--task", "ctc"], "The task is that of the run; leave --task out"),
+    ],
+)
+def test_options_that_prediction_does_not_read_are_refused(trained, options, message, capsys):
+    for verb in ("predict", "evaluate"):
+        assert main([verb, str(trained / "run"), str(trained / "test.csv"), *options]) == 2
+        said = capsys.readouterr()
+        assert re.search(message, said.err), said.err
+        assert not said.out
+        assert said.err.count("\n") == 1
+
+
+def test_every_task_says_which_options_prediction_reads():
+    for cls in registry.classes("task"):
+        assert set(cls.predicting) <= set(cls.option_names())
+        for option in set(cls.option_names()) - set(cls.predicting):
+            with pytest.raises(ConfigError, match=f"task.{option} is read in training alone"):
+                cls().change({option: cls.default(option)})
+    with pytest.raises(ConfigError, match=r'no option "beam_widht"\. Did you mean "beam_width"'):
+        Ctc().change({"beam_widht": 3})
 
 
 class Local(nn.Module):

@@ -59,6 +59,15 @@ def test_buckets_hold_everything_once_within_the_budget():
     assert all(len(b) <= 8 for b in found)
 
 
+def test_long_records_are_padded_little():
+    lengths = np.random.default_rng(0).integers(70, 220, 400).tolist()
+    found = list(buckets(lengths, 64))
+    padded = sum(len(b) * max(lengths[i] for i in b) for b in found)
+    assert padded < 1.06 * sum(lengths)
+    assert min(len(b) * max(lengths[i] for i in b) for b in found[:-1]) > 1000, "and batches are not tiny"
+    assert [len(b) for b in buckets([40, 2, 1], 64)] == [3], "short ones are cheap to pad"
+
+
 def test_evaluate_is_json_and_renders(task, rows, tmp_path):
     found = evaluate(task, task.process(rows), [r["label"] for r in rows])
     assert found.metrics["accuracy"] > 0.95

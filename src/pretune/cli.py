@@ -135,15 +135,18 @@ def _run(name: str, words: list[str]) -> int:
     words = _normalise(words, verb)
     config = _read_configs(words, name, verb)
     chosen = {slot: _chosen(slot, words, config, function) for slot in verb.slots}
-    parser = _parser(name, verb, function, chosen)
+    trained = {slot: _trained(words, config) for slot in verb.of_run if _speaks_of(slot, words, config)}
+    parser = _parser(name, verb, function, chosen, trained)
     words = [*_as_words(config, parser), *words]
     if {"-h", "--help"} & set(words):
-        print(readable(parser.format_help(), verb.example, verb.slots, verb.positional))
+        print(readable(parser.format_help(), verb))
         return 0
     show = "--print_config" in words
     values = _parse(parser, [w for w in words if w != "--print_config"], required=not show)
     for slot, word in chosen.items():
         _own_defaults(values[slot], slot, word, words)
+    for slot in trained:
+        values[slot] = {o: v for o, v in values[slot].items() if _given(slot, o, words)}
     if show:
         import yaml
 
@@ -249,13 +252,34 @@ def _chosen(slot: str, words: Sequence[str], config: dict[str, Any], function: C
     return str(given or inspect.signature(function).parameters[slot].default)
 
 
-def _parser(name: str, verb: Verb, function: Callable[..., Any], chosen: dict[str, str]) -> Any:
+def _speaks_of(slot: str, words: Sequence[str], config: dict[str, Any]) -> bool:
+    """Whether options of the run's own method are given."""
+    if any(w.partition("=")[0] == f"--{slot}" for w in words):
+        raise ConfigError(
+            f"The {slot} is that of the run; leave --{slot} out, or give an option of it (--{slot}.NAME)."
+        )
+    return slot in config or any(w.startswith(f"--{slot}.") for w in words)
+
+
+def _trained(words: Sequence[str], config: dict[str, Any]) -> str:
+    """The task of the run that a command is about."""
+    run = _value_of("--run", words) or config.get("run")
+    if run is None:
+        raise ConfigError("--run must be given, a run directory of `pretune finetune`: its task has the options.")
+    from pretune.predicting import task_of
+
+    return task_of(str(run))
+
+
+def _parser(
+    name: str, verb: Verb, function: Callable[..., Any], chosen: dict[str, str], trained: dict[str, str]
+) -> Any:
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog=f"pretune {name}", exit_on_error=False, description=_first_line(function))
     parser.add_argument("--config", type=str, default=None, help="YAML file with any of these options")
     parser.add_argument("--print_config", action="store_true", help="print the resolved options and stop")
-    parser.add_function_arguments(function, skip=set(verb.slots), as_group=False, sub_configs=False)
+    parser.add_function_arguments(function, skip={*verb.slots, *trained}, as_group=False, sub_configs=False)
     for slot, word in chosen.items():
         known = ", ".join(registry.names(slot))
         parser.add_argument(f"--{slot}.name", type=str, default=word, help=f"one of: {known}")
@@ -264,6 +288,9 @@ def _parser(name: str, verb: Verb, function: Callable[..., Any], chosen: dict[st
             taken = {a.dest.partition(".")[2] for a in parser._actions if a.dest.startswith(f"{slot}.")}
             own = set(cls.option_names())
             parser.add_class_arguments(cls, slot, as_group=False, skip=(taken & own) | _not_own(cls))
+    for slot, word in trained.items():
+        cls = registry.find(slot, word)
+        parser.add_class_arguments(cls, slot, as_group=False, skip=_not_own(cls))
     return parser
 
 
@@ -271,8 +298,12 @@ def _own_defaults(values: dict[str, Any], slot: str, word: str, given: Sequence[
     """Takes out what was not given and several parts of `l2sp+lora` have, so that each keeps its own default."""
     parts = [registry.find(slot, part).option_names() for part in word.split("+")]
     for option in {o for names in parts for o in names if sum(o in other for other in parts) > 1}:
-        if not any(w.partition("=")[0] == f"--{slot}.{option}" for w in given):
+        if not _given(slot, option, given):
             values.pop(option)
+
+
+def _given(slot: str, option: str, words: Sequence[str]) -> bool:
+    return any(w.partition("=")[0] == f"--{slot}.{option}" for w in words)
 
 
 def _not_own(cls: type[Any]) -> set[str]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pretune.errors import ConfigError
+from pretune.verbs import Verb
 
 
 def reject_unknown(parser: Any, words: Sequence[str]) -> None:
@@ -58,7 +59,7 @@ def _missing(names: str) -> str:
     return f"{', '.join(f'--{name}' for name in names.split(', '))} must be given"
 
 
-def readable(text: str, example: str, slots: Sequence[str], positional: Sequence[str]) -> str:
+def readable(text: str, verb: Verb) -> str:
     """The parser's help with the options as a person writes them."""
     text = (
         text.replace("--from_ FROM_", "--from FROM  ")
@@ -66,15 +67,17 @@ def readable(text: str, example: str, slots: Sequence[str], positional: Sequence
         .replace("`from_`", "`--from`")
     )
     text = text.replace("--columns COLUMNS    ", "--ROLE_column COLUMN ").replace(_MAPPING, "e.g. --text_column review")
-    for slot in slots:
+    for slot in verb.of_run:
+        text = text.replace(f"--{slot} {slot.upper()}        ", f"--{slot}.OPTION VALUE")
+    for slot in verb.slots:
         text = text.replace(f"--{slot}.name NAME", f"--{slot} NAME     ")
-    for word in positional:
+    for word in verb.positional:
         text = text.replace(f"--{word} {word.upper()}", f"{word.upper()}  {' ' * len(word)} ")
     text = re.sub(r"\(type:[^()]*?(?:\[[^()]*\][^()]*?)?,?\s*default:\s+null\)", "", text)
     text = re.sub(r"\((required,\s+)?type:\s[^()]*?(,\s+default:\s[^()]*)?\)", _note, text)
-    hints = " ".join(f"`pretune list` and --{slot}.help NAME describe each {slot}." for slot in slots[1:])
+    hints = " ".join(f"`pretune list` and --{slot}.help NAME describe each {slot}." for slot in verb.slots[1:])
     usage = re.sub(r"\s*\n(?=  )", "\n", text.partition("\n\n")[2])
-    return f"$ {example}\n\n{usage}{hints}".rstrip()
+    return f"$ {verb.example}\n\n{usage}{hints}".rstrip()
 
 
 _MAPPING = 'e.g. ``{"text": "review"}``'

@@ -6,7 +6,6 @@ __all__ = ["in_windows"]
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -28,9 +27,9 @@ def in_windows(model: PreTrainedModel, modality: Any, batch: Batch) -> Tensor:
     name = modality.main_input
     inputs, mask = batch[name], batch["attention_mask"]
     config: Any = model.config
-    step = 1 if modality.spectral else int(np.prod(config.conv_stride))  # inputs between two frames
+    step = 1 if modality.spectral else modality.frame_samples  # inputs between two frames
     extra = 0 if modality.spectral else _reach(config) - step
-    a_second = 1000 / modality.frame_ms if modality.spectral else modality.rate / step
+    a_second = modality.rate / modality.frame_samples
     frames = (inputs.shape[1] - extra) // step
     size, margin = int(modality.max_seconds * a_second), int(min(_OVERLAP, modality.max_seconds / 4) * a_second)
     parts = []

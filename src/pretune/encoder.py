@@ -108,6 +108,10 @@ def _prepared(model: Any) -> Any:
         from pretune import esm  # only here: it takes time to import
 
         esm.hasten(model)
+    if hasattr(model.config, "conv_stride"):
+        from pretune import wave_convolutions
+
+        wave_convolutions.hasten(model)
     return _without_cached_positions(model)
 
 

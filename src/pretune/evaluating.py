@@ -33,6 +33,7 @@ def evaluate(
     abstain: float | None = None,
     shift: bool = False,
     seed: int = 0,
+    task: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Scores a fine-tuned run on labelled held-out data.
 
@@ -43,6 +44,7 @@ def evaluate(
         abstain: Coverage, such as 0.95: also judges the sets that `predict` gives at this level.
         shift: Also predict the records under the usual corruptions of their modality.
         seed: Of the bootstrap behind the intervals, and of the corruptions.
+        task: Options of the run's task that prediction reads, such as ``{"decoder": "beam"}`` of ctc.
 
     Returns:
         Metrics with bootstrap intervals, confusion matrix, calibration, and what was asked for.
@@ -52,19 +54,19 @@ def evaluate(
         RunError: There is no such run; or it is not calibrated and sets are asked for.
     """
     check_numbers({"seed": seed, "abstain": abstain})
-    predictor = load(run)
-    task = predictor.task
-    conformity = None if abstain is None else task.conformity()
+    predictor = load(run, task=task)
+    trained = predictor.task
+    conformity = None if abstain is None else trained.conformity()
     known = RunCalibration.read(Path(run)) if abstain is None else RunCalibration.of(Path(run))
-    if known is not None and known.data == data_io.fingerprint(task.source(data)):
+    if known is not None and known.data == data_io.fingerprint(trained.source(data)):
         if abstain is not None:
             raise DataError("The run was calibrated on these records, whose coverage proves nothing; give others.")
         known = None
-    held = labelled(data, task, predictor.modality, dict(columns or {}))
-    predicted = predictions(task, held.examples)
-    found = judge(task, predicted, held.labels, seed=seed)
+    held = labelled(data, trained, predictor.modality, dict(columns or {}))
+    predicted = predictions(trained, held.examples)
+    found = judge(trained, predicted, held.labels, seed=seed)
     if known is not None and known.temperature is not None and found.calibration is not None:
-        of = task.conformity()
+        of = trained.conformity()
         cooled = [of.rescaled(p, known.temperature) for p in predicted]
         found = replace(found, calibrated=binned(*of.reliability(cooled, held.labels)))
     if conformity is not None and abstain is not None and known is not None:
@@ -75,7 +77,7 @@ def evaluate(
         found = replace(found, abstention=judged)
     if shift:
         rows = [dict(r) for r in held.records]
-        found = replace(found, shift=shifted(task, rows, held.labels, predicted, seed=seed))
+        found = replace(found, shift=shifted(trained, rows, held.labels, predicted, seed=seed))
     return found
 
 
@@ -87,6 +89,7 @@ def evaluate_command(
     abstain: float | None = None,
     shift: bool = False,
     seed: int = 0,
+    task: Mapping[str, Any] | None = None,
     out: str | None = None,
 ) -> int:
     """Scores a fine-tuned run on labelled held-out data.
@@ -98,9 +101,10 @@ def evaluate_command(
         abstain: Coverage, such as 0.95: also judges the sets that `predict` gives; needs `pretune calibrate`.
         shift: Also predict the records under the usual corruptions of their modality.
         seed: Of the bootstrap behind the intervals, and of the corruptions.
+        task: An option of the run's task that prediction reads, such as --task.decoder beam of ctc.
         out: Folder for evaluation.json and pictures of what is printed.
     """
-    found = evaluate(run, data, columns=columns, abstain=abstain, shift=shift, seed=seed)
+    found = evaluate(run, data, columns=columns, abstain=abstain, shift=shift, seed=seed, task=task)
     found.print()
     if out is not None:
         _write(found, Path(out))

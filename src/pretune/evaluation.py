@@ -44,6 +44,9 @@ _MEASURED = 64
 """Examples that are computed in both formats, to learn what rounding does to this model."""
 
 _PADDED_LENGTH = 64
+_ENOUGH, _SHORTER = 1024, 0.9
+"""Padded elements from which on a batch is as fast as larger ones, and share of the longest that it need not pad to."""
+
 _SHOWN_LABELS = 20
 
 
@@ -127,12 +130,18 @@ def _logits(task: Task, members: Sequence[Example], rounded: bool) -> tuple[torc
 
 
 def buckets(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Indices of batches of similar length, longest first, so that too little memory shows at once."""
+    """Indices of batches of similar length, longest first, so that too little memory shows at once.
+
+    Long records are padded little: a batch of them that is large enough ends where the next are much shorter.
+    """
     order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").tolist()
     start = 0
     while start < len(order):
         longest = max(1, lengths[order[start]])
-        size = max(1, min(batch_size, batch_size * _PADDED_LENGTH // longest))
+        cut = _SHORTER * longest
+        size = max(1, min(batch_size, batch_size * _PADDED_LENGTH // longest, len(order) - start))
+        while longest > _PADDED_LENGTH and size * longest > _ENOUGH and lengths[order[start + size - 1]] < cut:
+            size -= 1
         yield order[start : start + size]
         start += size
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Predictor", "load"]
+__all__ = ["Predictor", "load", "task_of"]
 
 import contextlib
 import itertools
@@ -166,28 +166,32 @@ class Predictor:
             return error
 
 
-def load(run: str | Path, *, precision: str | None = None) -> Predictor:
+def load(run: str | Path, *, precision: str | None = None, task: Mapping[str, Any] | None = None) -> Predictor:
     """Restores the task of a finished run.
 
     Args:
         run: A run directory that `pretune finetune` wrote.
         precision: ``fp32`` or ``bf16``; not given: bf16 where the hardware is faster in it. Either gives the same
             labels; bf16 probabilities differ by up to some thousandths.
+        task: Options of its task that prediction reads, other than it was trained with: ``{"decoder": "beam"}``.
 
     Raises:
+        ConfigError: Training alone reads such an option, or it cannot have that value.
         RunError: There is no such run, or it is not a finished fine-tuning run.
         ModelError: Its weights are missing, damaged or incomplete.
     """
     path = Path(run)
     recipe = _recipe(path)
-    task: Task = registry.build("task", recipe["task"])
+    found: Task = registry.build("task", recipe["task"])
+    if task:
+        found.change(task)
     modality: Modality = registry.build("modality", recipe.get("modality", "text"))
-    require_kind(task, modality, [type(task)])
+    require_kind(found, modality, [type(found)])
     folder = path / "model"
     if not (folder / "config.json").is_file():
         raise RunError(f'"{run}" has no finished model (model/config.json); let its fine-tuning end, or run it again.')
     modality.load(str(folder))
-    model, report = encoder.make(task.auto_class_for(modality.kind), path)
+    model, report = encoder.make(found.auto_class_for(modality.kind), path)
     if report.new:
         raise ModelError(
             f'The weights in "{folder}" lack {len(report.new)} of {report.num_tensors} tensors '
@@ -195,12 +199,22 @@ def load(run: str | Path, *, precision: str | None = None) -> Predictor:
         )
     machine.keep_freed_memory()
     machine.fast_attention(model)
-    task.restore(model, modality)
-    task.used = lineage_of(path).get("roles", [])
-    task.to(machine.device())
-    rounded = task.exact_in_bf16 and len(model.config.id2label or {}) > 1
+    found.restore(model, modality)
+    found.used = lineage_of(path).get("roles", [])
+    found.to(machine.device())
+    rounded = found.exact_in_bf16 and len(model.config.id2label or {}) > 1
     numbers = machine.precision_for(machine.device(), precision) if rounded else "fp32"
-    return Predictor(task, path=path, precision=numbers)
+    return Predictor(found, path=path, precision=numbers)
+
+
+def task_of(run: str) -> str:
+    """The name of the task that a run was trained for.
+
+    Raises:
+        RunError: It is not a fine-tuning run.
+    """
+    task = _recipe(Path(run))["task"]
+    return str(task["name"] if isinstance(task, dict) else task)
 
 
 def _recipe(path: Path) -> dict[str, Any]:

@@ -39,6 +39,7 @@ def predict(
     abstain: float | None = None,
     calibrated: bool = False,
     ood: bool = False,
+    task: Mapping[str, Any] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Predicts every record, in input order; a bad row gives an ``error`` in its place.
 
@@ -54,17 +55,20 @@ def predict(
         calibrated: Give probabilities the temperature that `calibrate` found; in float32.
         ood: Also say how far each record is from the pre-training data, and whether that is too far; needs the index
             of `index`.
+        task: Options of the run's task that prediction reads, such as ``{"decoder": "beam"}`` of ctc.
     """
-    predictor = _loaded(run, precision, abstain, calibrated)
+    predictor = _loaded(run, precision, abstain, calibrated, task)
     return predictor.stream(
         data, columns=columns, batch_size=batch_size, files=files, abstain=abstain, calibrated=calibrated, ood=ood
     )
 
 
-def _loaded(run: str, precision: str | None, abstain: float | None, calibrated: bool) -> Predictor:
+def _loaded(
+    run: str, precision: str | None, abstain: float | None, calibrated: bool, task: Mapping[str, Any] | None
+) -> Predictor:
     if precision == "bf16" and (abstain is not None or calibrated):
         raise ConfigError("precision bf16 has no effect with abstain or calibrated, which need float32; leave it out.")
-    return load(run, precision=precision)
+    return load(run, precision=precision, task=task)
 
 
 def explain(
@@ -121,6 +125,7 @@ def predict_command(
     abstain: float | None = None,
     calibrated: bool = False,
     ood: bool = False,
+    task: Mapping[str, Any] | None = None,
     out: str | None = None,
 ) -> int:
     """Predicts every record, one JSON line each, in input order.
@@ -136,10 +141,11 @@ def predict_command(
             often, and gives none where it is not one answer; needs `pretune calibrate`.
         calibrated: Give probabilities the temperature that `pretune calibrate` found.
         ood: Also say how far each record is from the pre-training data (`pretune index` must have been run).
+        task: An option of the run's task that prediction reads, such as --task.decoder beam of ctc.
         out: File to write instead of standard output.
     """
     failed = total = 0
-    predictor = _loaded(run, precision, abstain, calibrated)
+    predictor = _loaded(run, precision, abstain, calibrated, task)
     options: dict[str, Any] = {"columns": columns, "batch_size": batch_size, "files": files}
     silent = 0
     with _writing(out) as stream:

@@ -16,6 +16,7 @@ class Verb:
         example: A command.
         slots: Arguments that name a method of the registry, whose options become ``--SLOT.OPTION``.
         positional: Arguments that may be given without their name, in this order.
+        of_run: Slots whose method is that of the run; those of its options that the verb reads are ``--SLOT.OPTION``.
         module: Where its function is; ``-`` in a verb is ``_`` in its function.
     """
 
@@ -23,6 +24,7 @@ class Verb:
     example: str
     slots: tuple[str, ...] = ()
     positional: tuple[str, ...] = ()
+    of_run: tuple[str, ...] = ()
     module: str = "pretune.run"
 
 
@@ -47,6 +49,7 @@ VERBS = {
         "metrics with intervals, confusion matrix, calibration",
         "pretune evaluate runs/ft test.csv",
         positional=("run", "data"),
+        of_run=("task",),
     ),
     "calibrate": Verb(
         "how sure a run may be: temperature, and sets of answers with stated coverage",
@@ -58,6 +61,7 @@ VERBS = {
         "one JSON line a record, from a file or standard input",
         "pretune predict runs/ft new.csv > predictions.jsonl",
         positional=("run", "data"),
+        of_run=("task",),
     ),
     "explain": Verb(
         "what a prediction rests on, and whether that explanation can be trusted",
@@ -94,7 +98,7 @@ VERBS = {
         "pretune explain-all runs/ft test.csv --out overview.html",
         ("explainer",),
         ("run", "data"),
-        "pretune.explaining_all",
+        module="pretune.explaining_all",
     ),
     "check": Verb(
         "look for problems in data before any compute is spent",
@@ -106,7 +110,7 @@ VERBS = {
         "pretune suspects labels.csv --from runs/pre --out suspects.csv",
         ("modality", "task"),
         ("data",),
-        "pretune.label_errors",
+        module="pretune.label_errors",
     ),
     "demo": Verb("the whole way on data that is already on this machine", "pretune demo text", positional=("name",)),
     "list": Verb("what there is, and its options", "pretune list mlm", positional=("name",)),

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from pretune import encoder, mel
+from pretune.errors import ModelError
 from pretune.evenly_spaced import evenly_spaced
 from pretune.modalities.base import Batch, Corpus, Example, Modality
 from pretune.objectives.base import Objective
@@ -20,9 +21,6 @@ from pretune.sound_frames import frame_counts, mean_of_frames, most_frames
 from pretune.wave_corpus import Pieces
 
 _SHOWN = 4
-
-_WINDOWS = 2
-"""Windows of 10 ms in a frame of encoders that read waveforms."""
 
 
 class WaveformObjective(Objective):
@@ -93,7 +91,7 @@ class WaveformObjective(Objective):
             return batch
         waves, lengths = self.modality.stacked(examples)
         windows = mel.num_frames(lengths)
-        mels = mel.stacked(mel.normalised(mel.log_mel(waves, self.modality.rate), windows), _WINDOWS)
+        mels = mel.stacked(mel.normalised(mel.log_mel(waves, self.modality.rate), windows), self._windows)
         frames = int(batch["num_frames"].max())
         short = frames - mels.shape[1]  # the convolutions' last frame needs fewer samples than a window
         padded = torch.nn.functional.pad(mels, (0, 0, 0, short)) if short > 0 else mels[:, :frames]
@@ -102,11 +100,22 @@ class WaveformObjective(Objective):
     @property
     def frame_size(self) -> int:
         """Numbers in a frame of `log_mels`: 80 bins of each window of 10 ms."""
-        return mel.BINS * (self.modality.frame_ms // 10 if self.modality.spectral else _WINDOWS)
+        return mel.BINS * self._windows
+
+    @property
+    def _windows(self) -> int:
+        """Windows of a spectrum in a frame."""
+        windows, rest = divmod(self.modality.frame_samples, mel.HOP)
+        if rest:
+            raise ModelError(
+                f"A frame of this encoder is {self.modality.frame_samples} samples long and {self.name} needs a "
+                f"multiple of {mel.HOP}, so that spectra lie on its frames; take --objective wav2vec2."
+            )
+        return int(windows)
 
     def span_of(self, seconds: float) -> int:
-        """Frames of `frame_ms` in so many seconds, at least one."""
-        return max(1, round(1000 * seconds / self.modality.frame_ms))
+        """Frames of the encoder in so many seconds, at least one."""
+        return max(1, round(seconds / self.modality.frame_seconds))
 
     def shown(self, corpus: Corpus) -> Iterator[Batch]:
         """Batches of one recording each, on the encoder's device: those that pictures show."""

@@ -38,7 +38,7 @@ def resolve(words: list[str]) -> dict[str, Any]:
         del rest[rest.index("--config") : rest.index("--config") + 2]
     config = cli._read_configs(rest, name, verb)
     chosen = {slot: cli._chosen(slot, rest, config, function) for slot in verb.slots}
-    parser = cli._parser(name, verb, function, chosen)
+    parser = cli._parser(name, verb, function, chosen, {})
     rest = [*cli._as_words(config, parser), *rest]
     stops = {"--help", "--print_config"} & set(rest)
     values = cli._parse(parser, [w for w in rest if w not in stops], required=not stops)

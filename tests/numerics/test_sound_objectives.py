@@ -36,6 +36,17 @@ def batch_of(objective, num=5, seed=0):
     return objective.collate([view[i] for i in range(num)], np.random.default_rng(seed))
 
 
+@pytest.mark.parametrize("name", ["masked_audio", "wav2vec2"])
+@pytest.mark.parametrize(("family", "frames"), [("wav2vec2-bert", 5), ("wav2vec2", 10), ("hubert", 10)])
+def test_hidden_spans_last_as_long_as_asked(name, family, frames):
+    objective = made(name, family, mask_seconds=0.2, mask_rate=0.02)
+    assert objective.span == frames
+    long = [{"input_values": np.ones(16_000, np.int16)}]
+    mask = objective.collate(long, np.random.default_rng(0))["mask"][0]
+    hidden = mask.sum().item() / len(mask)  # of one second
+    assert hidden == pytest.approx(0.2, abs=0.02)
+
+
 # -- wav2vec 2.0 ---------------------------------------------------------------------------------------------------
 
 
@@ -73,7 +84,7 @@ def test_wav2vec2_equals_transformers(num_codes, num_groups):
     """With three codes many negatives are equal to the right one and left out."""
     objective = made(
         "wav2vec2", "wav2vec2", num_codes=num_codes, num_groups=num_groups, code_size=24, projection_size=20,
-        num_negatives=15, feature_weight=0.0, diversity_weight=0.3,
+        num_negatives=15, feature_weight=0.0, diversity_weight=0.3, spectrum_weight=0.0,
     )  # fmt: skip
     batch = batch_of(objective)
     logs = objective(batch)
@@ -99,7 +110,7 @@ def test_wav2vec2_equals_transformers(num_codes, num_groups):
 
 
 def test_the_penalty_is_the_mean_square_of_the_convolutions_beyond_one():
-    objective = made("wav2vec2", "wav2vec2", feature_weight=3.0)
+    objective = made("wav2vec2", "wav2vec2", feature_weight=3.0, spectrum_weight=0.0)
     batch = batch_of(objective)
     last = objective.model.feature_extractor.conv_layers[-1].conv
     last.weight.data *= 4  # so that some frames are beyond 1
@@ -111,6 +122,26 @@ def test_the_penalty_is_the_mean_square_of_the_convolutions_beyond_one():
     rest = logs["contrastive_loss"] + 0.1 * logs["diversity_loss"]
     assert logs["loss"].item() == pytest.approx((rest + 3 * F.relu(squares - 1).mean()).item(), rel=1e-5)
     assert not objective.model.feature_extractor._forward_hooks, "the hook is gone after each step"
+
+
+def test_spectra_are_read_off_the_convolutions_with_their_whole_gradient():
+    objective = made("wav2vec2", "wav2vec2", feature_weight=0.0, spectrum_weight=2.0)
+    batch = batch_of(objective)
+    logs = objective(batch)
+    raw = objective.model.feature_extractor(batch["input_values"]).transpose(1, 2)
+    found = objective.spectrum_head(objective.model.feature_projection.layer_norm(raw))
+    truth = objective.log_mels(batch)
+    errors = [(f[:n] - t[:n]).square() for f, t, n in zip(found, truth, batch["num_frames"], strict=True)]
+    expected = torch.cat(errors).mean()
+    assert logs["spectrum_loss"].item() == pytest.approx(expected.item(), rel=1e-4)
+    rest = logs["contrastive_loss"] + 0.1 * logs["diversity_loss"]
+    assert logs["loss"].item() == pytest.approx((rest + 2 * expected).item(), rel=1e-4)
+    first = objective.model.feature_extractor.conv_layers[0].conv.weight
+    (whole,) = torch.autograd.grad(2 * expected, first)
+    weakened = made("wav2vec2", "wav2vec2", feature_weight=0.0, spectrum_weight=2.0, feature_gradient=0.0)
+    weakened(batch)["loss"].backward()
+    mine = weakened.model.feature_extractor.conv_layers[0].conv.weight.grad
+    torch.testing.assert_close(mine, whole, atol=1e-5, rtol=1e-3)
 
 
 @pytest.mark.parametrize("family", ["wav2vec2", "hubert", "wav2vec2-bert"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["RATE", "Audio"]
 
+import contextlib
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -12,7 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import AutoFeatureExtractor, PretrainedConfig, SeamlessM4TFeatureExtractor, Wav2Vec2FeatureExtractor
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    PretrainedConfig,
+    SeamlessM4TFeatureExtractor,
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+)
 
 from pretune import audio_config, audio_reading, data, mel, wave_augment, wave_corpus
 from pretune.columns import SPEAKER_COLUMNS
@@ -89,6 +98,7 @@ class Audio(Modality):
         self.columns = {}
         self._normalises = True
         self._stride = frame_ms // 10
+        self._hop = math.prod(Wav2Vec2Config().conv_stride)
 
     # -- what is chosen or loaded ------------------------------------------------------------------------------------
 
@@ -104,9 +114,20 @@ class Audio(Modality):
         """
         found = audio_config.audio_config(size, family, stride=self._stride)
         self._reads(spectral=family in audio_config.SPECTRAL)
+        self._hop = _hop_of(found, self._hop)
         if not self.spectral and self.frame_ms != self.default("frame_ms"):
             raise ConfigError(f"modality.frame_ms has no effect on {family}, whose frames last 20 ms; leave it out.")
         return found
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples between the beginnings of two frames of the encoder: of mel windows, or of its convolutions."""
+        return self._stride * mel.HOP if self.spectral else self._hop
+
+    @property
+    def frame_seconds(self) -> float:
+        """Duration of a frame of the encoder."""
+        return self.frame_samples / self.rate
 
     def baseline(self, task: Task) -> Classical | None:
         """MFCC and a support vector machine."""
@@ -151,6 +172,8 @@ class Audio(Modality):
             self.frame_ms = 10 * self._stride
         else:
             self._normalises = bool(found.do_normalize)
+            with contextlib.suppress(OSError, ValueError, KeyError):  # an extractor alone: wav2vec 2.0's own strides
+                self._hop = _hop_of(AutoConfig.from_pretrained(folder), self._hop)
 
     def save(self, folder: Path) -> None:
         """Writes preprocessor_config.json, with which `AutoFeatureExtractor` gives the same inputs."""
@@ -269,3 +292,8 @@ class Audio(Modality):
             centred = (waves - mean) * own
             waves = centred / (centred.square().sum(1, keepdim=True) / lengths[:, None] + 1e-7).sqrt()
         return {"input_values": waves, "attention_mask": own.long()}
+
+
+def _hop_of(config: PretrainedConfig, usual: int) -> int:
+    """Samples between the frames of an encoder's convolutions."""
+    return math.prod(getattr(config, "conv_stride", None) or [usual])

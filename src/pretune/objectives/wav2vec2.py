@@ -48,6 +48,9 @@ class Wav2Vec2(WaveformObjective):
         feature_weight: Weight of the mean square of the convolutions' output, of each frame as far as it is above 1: a
             penalty on all of it, as fairseq has, shrinks the output to nothing within a short run.
         feature_gradient: Share of the gradient that the convolutions are given.
+        spectrum_weight: Weight of the squared error of a linear layer that reads the log-mel spectrum of each frame off
+            the convolutions' output. Convolutions that nothing has taught give features that change with the phase of
+            the wave, so that no context says anything about the hidden ones; and they cannot collapse beside it.
         perplexity_floor: Share of all codes; while fewer are in use, unused ones are set anew, and training stops with
             a diagnosis if that does not help. At 0 there is neither.
         mask_rate: Share of the frames that is hidden, about.
@@ -70,6 +73,7 @@ class Wav2Vec2(WaveformObjective):
         diversity_weight: float = 0.1,
         feature_weight: float = 0.1,
         feature_gradient: float = 0.1,
+        spectrum_weight: float = 1.0,
         perplexity_floor: float = 0.1,
         mask_rate: float = 0.5,
         mask_seconds: float = 0.2,
@@ -86,6 +90,7 @@ class Wav2Vec2(WaveformObjective):
         self.diversity_weight = check_range("diversity_weight", diversity_weight, 0, 1e6)
         self.feature_weight = check_range("feature_weight", feature_weight, 0, 1e6)
         self.feature_gradient = check_range("feature_gradient", feature_gradient, 0, 1)
+        self.spectrum_weight = check_range("spectrum_weight", spectrum_weight, 0, 1e6)
         self.perplexity_floor = check_range("perplexity_floor", perplexity_floor, 0, 0.9)
         self.mask_rate = check_range("mask_rate", mask_rate, 0.02, 0.95)
         self.mask_seconds = check_range("mask_seconds", mask_seconds, 0.02, 5)
@@ -113,11 +118,18 @@ class Wav2Vec2(WaveformObjective):
         )
         self.state_head = nn.Linear(self.width, self.projection_size)
         self.code_head = nn.Linear(self.code_size, self.projection_size)
+        if self._anchored:
+            self.spectrum_head = nn.Linear(projection.projection.in_features, self.frame_size)
 
     def _refuse_convolutional(self) -> None:
-        for name in ("feature_weight", "feature_gradient"):
+        for name in ("feature_weight", "feature_gradient", "spectrum_weight"):
             if getattr(self, name) != self.default(name):
                 raise ConfigError(f"{name} has no effect on a family that reads spectra; leave it out.")
+
+    @property
+    def _anchored(self) -> bool:
+        """Whether spectra are read off the convolutions' output."""
+        return self.spectrum_weight > 0 and not self.modality.spectral
 
     @property
     def _projection(self) -> Any:
@@ -127,6 +139,7 @@ class Wav2Vec2(WaveformObjective):
     def collate(self, examples: Sequence[Example], rng: np.random.Generator) -> Batch:
         """The encoder's inputs, the ``mask`` (batch, frames), and ``negatives``, see `negatives`."""
         batch = super().collate(examples, rng)
+        batch = self.with_mels(batch, examples) if self._anchored else batch
         mask = span_mask(batch["num_frames"].tolist(), rng, rate=self.mask_rate, span=self.span)
         drawn = negatives(mask.sum(1), self.num_negatives, rng)
         return batch | {"mask": torch.from_numpy(mask), "negatives": torch.from_numpy(drawn)}
@@ -141,7 +154,7 @@ class Wav2Vec2(WaveformObjective):
         mask, kept = batch["mask"], self.scale.get("hidden", 1.0)
         with self._watched_convolutions() as found:
             states = self.encode(batch, mask).last_hidden_state[mask]
-        raw = found[0].transpose(1, 2) if found else batch["input_features"]
+        raw = self._weakened(found[0]).transpose(1, 2) if found else batch["input_features"]
         quantised = self.quantizer(self._normalised(raw[mask]))
         contrast, chance, accuracy = self._contrast(states, quantised.vectors, quantised.codes, batch)
         number = self.num_groups * self.num_codes
@@ -153,19 +166,27 @@ class Wav2Vec2(WaveformObjective):
             penalty = F.relu(squares - 1).mean()
             loss = loss + self.feature_weight * penalty * self.scale.get("frames", 1.0)
             logs["feature_square"] = squares.mean()
+        if self._anchored:
+            logs["spectrum_loss"] = self._spectrum_loss(found[0].transpose(1, 2), batch)
+            loss = loss + self.spectrum_weight * logs["spectrum_loss"] * self.scale.get("frames", 1.0)
         logs["picking_loss"] = contrast - chance + log(self.num_negatives + 1)
         logs |= {"code_perplexity": perplexity(quantised.use), "revived": self.quantizer.revived.float()}
         return {"loss": loss, **{k: v.detach() for k, v in logs.items()}}
+
+    def _spectrum_loss(self, features: Tensor, batch: Batch) -> Tensor:
+        """Mean squared error over all frames and bins, in units of the variance of each bin."""
+        kept = inside(batch["num_frames"], features.shape[1])
+        found = self.spectrum_head(self._normalised(features)[kept]).float()
+        return F.mse_loss(found, batch["mels"][kept])
 
     @contextlib.contextmanager
     def _watched_convolutions(self) -> Iterator[list[Tensor]]:
         """Inside, collects the convolutions' output (batch, channels, frames) and weakens the gradient to it."""
         found: list[Tensor] = []
 
-        def keep(_: nn.Module, __: Any, output: Any) -> None:
+        def keep(_: nn.Module, __: Any, output: Any) -> Tensor:
             found.append(output)
-            if output.requires_grad:
-                output.register_hook(lambda gradient: gradient * self.feature_gradient)
+            return self._weakened(output)
 
         model: Any = self.model
         hook = None if self.modality.spectral else model.feature_extractor.register_forward_hook(keep)
@@ -174,6 +195,13 @@ class Wav2Vec2(WaveformObjective):
         finally:
             if hook is not None:
                 hook.remove()
+
+    def _weakened(self, features: Tensor) -> Tensor:
+        """The same, with a share of the gradient."""
+        found = features.view_as(features)
+        if found.requires_grad:
+            found.register_hook(lambda gradient: gradient * self.feature_gradient)
+        return found
 
     def _normalised(self, features: Tensor) -> Tensor:
         """As the encoder's first linear layer reads them; some configs of HuBERT have no norm there."""

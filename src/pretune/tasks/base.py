@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from pretune import first_token
 from pretune.encoder import Source, TransferReport
-from pretune.errors import ConfigError
+from pretune.errors import ConfigError, did_you_mean
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.objectives.base import Objective
 
@@ -32,6 +32,7 @@ Prediction: TypeAlias = dict[str, Any]
 
 Reliability: TypeAlias = tuple[str, Sequence[float] | NDArray[np.float64], Sequence[float] | NDArray[np.float64]]
 """What has a probability, each probability, and 1 where it came true, else 0."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -83,11 +84,32 @@ class Task(Objective):
     exact_in_bf16: ClassVar[bool] = True
     """Whether `lead` finds the few records whose answer bfloat16 could change; if not, prediction is in float32."""
 
+    predicting: ClassVar[Sequence[str]] = ()
+    """Options that `predict` and `evaluate` may change; training alone reads the others."""
+
     replayable: bool = True
     """Whether the head reads hidden states alone, so that those of a frozen encoder can be stored and replayed."""
 
     model: PreTrainedModel
     modality: Modality
+
+    def change(self, given: Mapping[str, Any]) -> None:
+        """Takes options that prediction reads in place of those of the training; before `restore`.
+
+        Raises:
+            ConfigError: The task has no such option, or training alone reads it, or its value cannot work.
+        """
+        for option in given:
+            if option not in self.option_names():
+                raise ConfigError(f'{self.name} has no option "{option}".{did_you_mean(option, self.option_names())}')
+            if option not in self.predicting:
+                known = ", ".join(self.predicting) or "none"
+                raise ConfigError(
+                    f"task.{option} is read in training alone and has no effect on a trained {self.name} "
+                    f"(options that have one: {known}); leave it out."
+                )
+        type(self)(**self.options() | dict(given))  # says what is wrong with values
+        vars(self).update(given)
 
     def source(self, given: Any) -> Any:
         """The data that the user named; a task that knows a layout of files of its own gives a `sources.Layout`."""

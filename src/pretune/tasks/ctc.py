@@ -60,6 +60,7 @@ class Ctc(Task):
     lr_multiple: ClassVar[float] = 3.0  # at the usual rate hundreds of steps pass before it says anything
     primary: ClassVar[str] = "char_accuracy"
     no_target: ClassVar[str] = "No word was heard here."
+    predicting: ClassVar[Sequence[str]] = ("decoder", *_DECODING)
 
     def __init__(
         self,
@@ -79,6 +80,7 @@ class Ctc(Task):
         self._check_options()
         self.spelling = Spelling(lower=case == "lower", drop_punctuation=punctuation == "drop")
         self._ngram: NGram | None = None
+        self._other_words = False
 
     def _check_options(self) -> None:
         for name, known in (
@@ -90,10 +92,16 @@ class Ctc(Task):
                 raise ConfigError(f'{name} is "{known[0]}" or "{known[1]}", found "{getattr(self, name)}".')
         if not 1 <= self.beam_width <= 10_000:
             raise ConfigError(f"beam_width must be from 1 to 10,000, found {self.beam_width}.")
-        for name in _DECODING if self.decoder == "greedy" else () if self.lm else _DECODING[2:]:
+        for name in _unread(self.decoder, self.lm):
             if getattr(self, name) != self.default(name):
                 needed = "--task.decoder beam" if self.decoder == "greedy" else "--task.lm"
                 raise ConfigError(f"{name} has no effect without {needed}; add that, or leave it out.")
+
+    def change(self, given: Mapping[str, Any]) -> None:
+        """As `Task.change`; with what is turned off goes what the run had for it."""
+        unread = _unread(given.get("decoder", self.decoder), given.get("lm", self.lm))
+        super().change({name: self.default(name) for name in unread} | dict(given))
+        self._other_words = "lm" in given
 
     # -- labels ------------------------------------------------------------------------------------------------------
 
@@ -116,6 +124,9 @@ class Ctc(Task):
             DataError: An alphabet was given that lacks characters of the transcripts.
         """
         self.spelling.learn((self.read_label({"text": t}, "text") for t in labels), self.alphabet)
+        self._learn_words()
+
+    def _learn_words(self) -> None:
         if self.lm is not None:
             from pretune.data import documents
 
@@ -150,7 +161,9 @@ class Ctc(Task):
         if found is None:
             raise ConfigError(f'"{folder}" has no vocab.json, which names the letters of its output; copy it there.')
         self.spelling = replace(self.spelling, symbols=found.symbols)
-        if (folder / _LM_FILE).is_file():
+        if self._other_words:
+            self._learn_words()
+        elif (folder / _LM_FILE).is_file():
             self._ngram = NGram.from_dict(json.loads((folder / _LM_FILE).read_text(encoding="utf-8")))
 
     def save(self, folder: Path) -> None:
@@ -174,7 +187,7 @@ class Ctc(Task):
         text = self.read_label({"text": label}, "text")
         ids = self.spelling.encode(text)
         seconds = len(example["input_values"]) / modality.rate
-        frames = int(seconds * 1000 / modality.frame_ms) if modality.spectral else int(seconds * 50)
+        frames = len(example["input_values"]) // modality.frame_samples
         needed = len(ids) + sum(a == b for a, b in itertools.pairwise(ids))
         if needed > frames:
             hint = "; --modality.frame_ms 20 doubles them" if modality.spectral and modality.frame_ms > 20 else ""
@@ -227,14 +240,6 @@ class Ctc(Task):
 
     # -- results -----------------------------------------------------------------------------------------------------
 
-    @property
-    def frame_seconds(self) -> float:
-        """Duration of a frame."""
-        modality: Any = self.modality
-        if modality.spectral:
-            return float(modality.frame_ms) / 1000
-        return float(np.prod(self.model.config.conv_stride)) / float(modality.rate)
-
     def decode(self, logits: Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:
         """``text`` and ``words``: each with ``start`` and ``end`` in seconds and ``confidence``."""
         logs = logits.float().log_softmax(-1).cpu().numpy()
@@ -250,7 +255,8 @@ class Ctc(Task):
         return beam(logs, symbols, blank, width=self.beam_width, **given)
 
     def _prediction(self, found: Transcript) -> Prediction:
-        second = self.frame_seconds
+        modality: Any = self.modality
+        second = modality.frame_seconds
         return {
             "text": found.text,
             "words": [
@@ -310,8 +316,9 @@ class Ctc(Task):
         if of is None:
             kept = inside(frame_counts(self.model, batch), logs.shape[1])
             return (logs.max(-1).values * kept).sum(1)
-        first = max(0, int(of["start"] / self.frame_seconds) - 1)
-        last = min(logs.shape[1], round(of["end"] / self.frame_seconds) + 1)
+        modality: Any = self.modality
+        first = max(0, int(of["start"] / modality.frame_seconds) - 1)
+        last = min(logs.shape[1], round(of["end"] / modality.frame_seconds) + 1)
         ids = torch.tensor(self.spelling.encode(of["word"])).expand(len(logs), -1)
         num = torch.full((len(logs),), last - first)
         lengths = torch.full((len(logs),), ids.shape[1])
@@ -321,3 +328,8 @@ class Ctc(Task):
     def answer(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
         """Probability of the word in its own frames."""
         return self.target(logits, batch, of=of).exp()
+
+
+def _unread(decoder: str, lm: str | None) -> Sequence[str]:
+    """Options of decoding that nothing reads."""
+    return _DECODING if decoder == "greedy" else () if lm else _DECODING[2:]

@@ -67,6 +67,7 @@ class Detection(DenseTask):
     primary: ClassVar[str] = "map"
     no_target: ClassVar[str] = "No object was predicted here; name a class to see where it is most likely."
     purpose: ClassVar[str] = "Detection"
+    predicting: ClassVar[Sequence[str]] = ("min_score", "max_overlap", "images")
 
     def __init__(
         self,

@@ -51,6 +51,7 @@ class Structure(PairTask):
     label_columns: ClassVar[Sequence[str]] = ("ca", "structure", "coordinates", "coords", "cb")
     primary: ClassVar[str] = "lddt"
     purpose: ClassVar[str] = "Structure"
+    predicting: ClassVar[Sequence[str]] = ("steps",)
 
     def __init__(
         self, *, width: int = 32, num_convolutions: int = 0, num_bins: int = 40, steps: int = 100, crop: int = 256
