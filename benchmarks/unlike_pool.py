@@ -127,7 +127,9 @@ def main() -> None:
         for name, row in once(given, embedder, seed).items():
             found[name].append(row)
     for name, rows in found.items():
-        flagged, new, old = (mean_interval(column) for column in zip(*rows, strict=True))
+        flagged, new, old = (
+            (mean_interval(column) if len(rows) > 1 else column[0]) for column in zip(*rows, strict=True)
+        )
         print(f"{name}: flagged {flagged}, AUROC {new}, of distance alone {old}", flush=True)
 
 

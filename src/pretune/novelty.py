@@ -26,7 +26,7 @@ _BIN = 60
 """Records of a range of lengths that are enough for p-values of its own."""
 
 _NEIGHBOUR = 10
-"""The neighbour whose distance counts (Sun et al. 2022, "Out-of-distribution detection with deep nearest neighbors")."""
+"""The neighbour whose distance counts: Sun et al. 2022, "Out-of-distribution detection with deep nearest neighbors"."""
 
 _GAUSSIAN = ("order", "first", "last")
 

@@ -1,4 +1,4 @@
-"""A record as numbers, from one pass of the encoder: what its places are on average, and how they follow one another."""
+"""A record as numbers, from one pass of the encoder: its places on average, and how they follow one another."""
 
 from __future__ import annotations
 
