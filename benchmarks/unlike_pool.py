@@ -4,8 +4,8 @@
         --like ../shared/data/imdb_unlabelled/valid.txt --unlike ../shared/data/sst2/test.jsonl --shuffled --short
 
 For each set the area under the ROC curve of the p-values (records of ``--like`` against it) and the share that is
-flagged, which of ``--like`` should be 0.05; means over seeds of all that is drawn, with Student's t intervals. Beside them
-the area of the cosine distance to the tenth neighbour, which is what `predict --ood` used to go by.
+flagged, which of ``--like`` should be 0.05; means over seeds of all that is drawn, with Student's t intervals. Beside
+them the area of the cosine distance to the tenth neighbour, which is what `predict --ood` used to go by.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _LEAST_SHARE = 0.05
-"""Least variance at a length, as a share of that over all lengths: beyond the lengths seen, the fitted line may cross 0."""
+"""Least variance at a length, as a share of that over all lengths: outside of those seen, the line may cross 0."""
 
 
 _LEAST_COLUMN = 1e-4

@@ -87,7 +87,8 @@ class Index:
         """The index of a run.
 
         Raises:
-            RunError: There is none, it is damaged or of another version, or the run's model is another one than it was made with.
+            RunError: There is none, it is damaged or of another version, or the run's model is another one than it
+                was made with.
         """
         folder = Path(run) / FOLDER
         if not (folder / "facts.json").is_file():
