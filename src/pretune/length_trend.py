@@ -39,11 +39,11 @@ class LengthTrend:
     def fitted(cls, values: Floats, lengths: Floats) -> LengthTrend:
         """The trend of values (records, columns) in lengths (records,)."""
         terms = 3 if np.ptp(lengths) > 0 else 1
-        mean: Floats = np.linalg.lstsq(_powers(lengths, terms), values, rcond=None)[0]
+        mean = np.asarray(np.linalg.lstsq(_powers(lengths, terms), values, rcond=None)[0], dtype=np.float64)
         squares = np.square(values - _powers(lengths, terms) @ mean)
         rows = _powers(lengths, terms)[:, ::2]
         weights = 1 / rows.sum(1, keepdims=True)  # a square varies with the variance itself
-        variance: Floats = np.linalg.lstsq(rows * weights, squares * weights, rcond=None)[0]
+        variance = np.asarray(np.linalg.lstsq(rows * weights, squares * weights, rcond=None)[0], dtype=np.float64)
         return cls(mean, variance, _LEAST_SHARE * squares.mean(0) + _LEAST_COLUMN * squares.mean() + 1e-12)
 
     def standardised(self, values: Floats, lengths: Floats) -> Floats:
