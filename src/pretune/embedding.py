@@ -102,14 +102,16 @@ class Embedder:
             batch_size: Most examples in a batch; batches of long ones are smaller.
         """
         found = np.zeros((len(examples), self.width), dtype=np.float32)
-        # convolutions that normalise over time would see the silence that others' length adds
-        most = 1 if getattr(self.model.config, "feat_extract_norm", "") == "group" else batch_size
         with evaluating(self.model):
-            for chosen in buckets([self.modality.length(e) for e in examples], most):
+            for chosen in buckets([self.modality.length(e) for e in examples], self.most_together(batch_size)):
                 views = self.modality.views([examples[i] for i in chosen])
                 means = [self._pooled(to_device(self.modality.pad(v), self.model.device)) for v in views]
                 found[chosen] = torch.stack(means).mean(0).float().cpu().numpy()
         return found
+
+    def most_together(self, batch_size: int) -> int:
+        """Examples in a batch; 1 where convolutions that normalise over time would see the silence that others add."""
+        return 1 if getattr(self.model.config, "feat_extract_norm", "") == "group" else batch_size
 
     def _pooled(self, batch: Batch) -> Tensor:
         states: Tensor = self.model(**features.model_inputs(self.model, batch)).last_hidden_state

@@ -6,7 +6,7 @@ __all__ = ["Gathered", "gather"]
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pretune.embedding import Embedder, content
 from pretune.errors import DataError
+from pretune.modalities.base import Example
 from pretune.neighbour_index import Shown
 
 _PART = 1024
@@ -32,6 +33,7 @@ class Gathered:
         num_repeated: Records left out, because the model reads the same in an earlier one.
         num_bad: Rows that cannot be used.
         first_bad: The error of the first of them.
+        examples: The first records, processed; as many as were to be kept.
     """
 
     vectors: NDArray[np.float32]
@@ -39,6 +41,7 @@ class Gathered:
     num_repeated: int = 0
     num_bad: int = 0
     first_bad: str = ""
+    examples: list[Example] = field(default_factory=list)
 
     @property
     def remarks(self) -> str:
@@ -48,7 +51,12 @@ class Gathered:
 
 
 def gather(
-    rows: Iterable[Row], embedder: Embedder, show: Callable[[Mapping[str, Any]], Shown], *, distinct: bool
+    rows: Iterable[Row],
+    embedder: Embedder,
+    show: Callable[[Mapping[str, Any]], Shown],
+    *,
+    distinct: bool,
+    keep: int = 0,
 ) -> Gathered:
     """Reads rows to their end.
 
@@ -57,11 +65,13 @@ def gather(
         embedder: Gives the vectors.
         show: What shows a record.
         distinct: Leave out a record that equals an earlier one.
+        keep: How many processed records to keep.
     """
     parts = [np.zeros((0, embedder.width), dtype=np.float32)]
     shown: list[Shown] = []
     known: set[bytes] = set()
     errors: list[str] = []
+    examples: list[Example] = []
     num_repeated = 0
     stream = iter(rows)
     while part := list(itertools.islice(stream, _PART)):
@@ -79,5 +89,6 @@ def gather(
             known.add(key)
             kept.append(example)
             shown.append({"file": record["_file"], "row": record["_row"], **show(record)})
+        examples += kept[: keep - len(examples)]
         parts.append(embedder.examples(kept))
-    return Gathered(np.concatenate(parts), shown, num_repeated, len(errors), errors[0] if errors else "")
+    return Gathered(np.concatenate(parts), shown, num_repeated, len(errors), errors[0] if errors else "", examples)

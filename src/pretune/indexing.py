@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pretune import registry
 from pretune.columns import check_roles
@@ -19,20 +18,15 @@ from pretune.errors import ConfigError, DataError, RunError
 from pretune.gathering import Gathered, gather
 from pretune.limits import check_numbers, check_range
 from pretune.modalities.base import Modality
-from pretune.nearest import Nearest
 from pretune.neighbour_index import FOLDER, Index, Shown
-from pretune.novelty import kth_distances
+from pretune.novelty import LEAST
+from pretune.pool_novelty import MOST, PoolNovelty
 from pretune.predicting import Predictor, load
 from pretune.progress import say
 from pretune.reservoir import sampled
 from pretune.run_data import RunData, labelled_data, pool_data
 
-K = 10
-"""The neighbour whose distance says how far a record is from the pool."""
-
 _NONE = Gathered(np.zeros((0, 0), dtype=np.float32), [])
-
-_HELD_RATE, _MOST_HELD, _LEAST_POOL = 0.2, 2000, 100
 
 
 def index(
@@ -76,19 +70,17 @@ def index(
         )
     say("embedding; this takes a pass of the encoder for each record")
     found = _gather(embedder, predictor, known, unknown, num_pool, seed)
-    made = _index(found, seed)
+    made = _index(found, embedder, share, seed)
     facts: dict[str, Any] = {
         "run": run,
         "encoder": model_fingerprint(path / "model"),
-        "k": K,
         "share": share,
         "seed": seed,
     }
     facts |= {"sources": {n: s.facts for n, s in (("labelled", known), ("pool", unknown)) if s is not None}}
-    facts |= {"num_labelled": len(made.labelled), "num_pool": len(made.pool), "num_held_out": len(made.held)}
+    held = 0 if made.novelty is None else len(made.novelty.novelty.held)
+    facts |= {"num_labelled": len(made.labelled), "num_pool": len(made.pool), "num_held_out": held}
     made.facts.update(facts)
-    if len(made.held):
-        made.facts["threshold"] = made.novelty.threshold
     say(f"wrote {made.save(path)}")
     return made
 
@@ -137,7 +129,8 @@ def _gather(
         letters = [row["num_letters"] for row in found.get("labelled", _NONE).shown if "num_letters" in row]
         length = int(np.median(letters)) if letters else None
         rows = sampled(reader.unlabelled_records(unknown.source, length=length), num_pool, seed=seed)
-        found["pool"] = gather(rows, embedder, embedder.modality.shown, distinct=True)
+        mixed = [rows[i] for i in np.random.default_rng([seed, 1]).permutation(len(rows))]
+        found["pool"] = gather(mixed, embedder, embedder.modality.shown, distinct=True, keep=MOST)
     for name, part in found.items():
         if not part.shown:
             raise DataError(f"No record of the {name} data can be used{part.remarks}.")
@@ -165,22 +158,13 @@ def _plain(label: Any) -> Any:
     return label if several or isinstance(label, str | int | float) else None
 
 
-def _index(found: Mapping[str, Gathered], seed: int) -> Index:
-    """Vectors of length 1; part of the pool is held out."""
+def _index(found: Mapping[str, Gathered], embedder: Embedder, share: float, seed: int) -> Index:
+    """Vectors of length 1, and what is unlike the pool."""
     known, unknown = found.get("labelled", _NONE), found.get("pool", _NONE)
-    held, kept = _split(len(unknown.shown), seed)
-    pool = unit(unknown.vectors[kept])
-    distances = np.zeros(0)
-    if len(held):
-        distances = np.sort(kth_distances(Nearest(pool), unit(unknown.vectors[held]), K))
+    novelty = None
+    if len(unknown.examples) >= LEAST:
+        novelty = PoolNovelty.fitted(embedder, unknown.examples, share=share, seed=seed)
     elif unknown.shown:
-        say(f"{len(unknown.shown)} records are too few to say what is unlike them: {_LEAST_POOL} or more are needed")
-    records = {"labelled": known.shown, "pool": [unknown.shown[i] for i in kept]}
-    return Index(unit(known.vectors), pool, distances, records)
-
-
-def _split(number: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places of the pool's records that are held out, for p-values, and of those to look among."""
-    order = np.random.default_rng([seed, 1]).permutation(number)
-    wanted = min(_MOST_HELD, round(_HELD_RATE * number)) if number >= _LEAST_POOL else 0
-    return np.sort(order[:wanted]), np.sort(order[wanted:])
+        say(f"{len(unknown.shown)} records are too few to say what is unlike them: {LEAST} or more are needed")
+    records = {"labelled": known.shown, "pool": unknown.shown}
+    return Index(unit(known.vectors), unit(unknown.vectors), records, novelty=novelty)

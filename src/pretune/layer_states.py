@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Places", "layer_states", "places_of"]
+__all__ = ["Places", "layer_states", "places_of", "position_states"]
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -86,6 +86,29 @@ def _run(model: PreTrainedModel, batch: Batch, places: Places | None) -> list[li
             caught.append(list(_pooled(model, state, batch).float().cpu().numpy()[:, None]))
         else:
             caught.append(_at_places(state, batch, places))
+
+    with _watching(model, keep):
+        model(**model_inputs(model, batch))
+    return caught
+
+
+def position_states(model: PreTrainedModel, batch: Batch) -> list[tuple[Tensor, Tensor]]:
+    """What enters the first block and leaves each, position by position, in one pass.
+
+    Returns:
+        For each layer the states (batch, positions, width) and which positions are of the record (batch, positions).
+
+    Raises:
+        ModelError: The encoder has no blocks.
+    """
+    caught: list[tuple[Tensor, Tensor]] = []
+
+    def keep(state: Tensor) -> None:
+        if state.ndim == 4:
+            state = state.flatten(2).transpose(1, 2)
+            caught.append((state, torch.ones(state.shape[:2], dtype=torch.bool, device=state.device)))
+        else:
+            caught.append((state, _real(model, state, batch)))
 
     with _watching(model, keep):
         model(**model_inputs(model, batch))

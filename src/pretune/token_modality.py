@@ -87,6 +87,16 @@ class TokenModality(Modality):
         """Number of tokens."""
         return len(example["input_ids"])
 
+    def piece(self, example: Example, length: int, rng: np.random.Generator) -> Example:
+        """`length` neighbouring tokens between the special ones at both ends."""
+        ids = list(example["input_ids"])
+        ends = set(self.special.values())
+        head, tail = ids[: int(ids[0] in ends)], ids[len(ids) - int(ids[-1] in ends) :]
+        inner = ids[len(head) : len(ids) - len(tail)]
+        size = max(1, min(length - len(head) - len(tail), len(inner)))
+        start = int(rng.integers(len(inner) - size + 1)) if inner else 0
+        return {"input_ids": [*head, *inner[start : start + size], *tail]}
+
     def read_by(self, names: Sequence[str]) -> None:
         """Makes the tokenizer give, and save, these inputs."""
         self.hf.model_input_names = list(names)

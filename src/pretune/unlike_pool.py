@@ -1,4 +1,4 @@
-"""`predict --ood`: how far each record is from what the encoder was pre-trained on."""
+"""`predict --ood`: how unlike each record is what the encoder was pre-trained on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pretune.tasks.base import Prediction, Task
 
 
 class UnlikePool:
-    """Records to what their predictions say of the pool: ``{"unlike_pool": {"distance", "p", "flagged"}}``.
+    """Records to what their predictions say of the pool: ``unlike_pool``, as `Novelty.judge` gives it.
 
     Args:
         task: Restored.
@@ -28,11 +28,9 @@ class UnlikePool:
     def __init__(self, task: Task, run: Path | None) -> None:
         if run is None:
             raise RunError("The index of neighbours is kept beside a run; load it by its path.")
-        self._index, self._embedder = Index.load(run), Embedder.of(task)
-        self._novelty = self._index.novelty
+        self._unlike, self._embedder = Index.load(run).unlike, Embedder.of(task)
 
     def __call__(self, records: Sequence[Mapping[str, Any]]) -> list[Prediction]:
         """One entry a record."""
-        if not records:
-            return []
-        return [{"unlike_pool": found} for found in self._index.unlikeness(self._embedder.records(records))]
+        examples = self._embedder.modality.process_many(records) if records else []
+        return [{"unlike_pool": found} for found in self._unlike.judge(self._embedder, examples)]

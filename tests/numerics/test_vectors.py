@@ -10,10 +10,12 @@ from transformers import ConvNextConfig, ConvNextModel, ViTConfig, ViTModel, Wav
 import planted
 from pretune.embedding import Embedder, unit
 from pretune.label_selection import choose
+from pretune.length_trend import LengthTrend
 from pretune.modalities.audio import Audio
 from pretune.modalities.image import Image
 from pretune.nearest import Nearest
-from pretune.novelty import Novelty, kth_distances
+from pretune.novelty import Novelty, Splits
+from pretune.record_statistics import Measured, Statistics
 from pretune.reservoir import sampled
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
@@ -89,32 +91,68 @@ def test_parts_of_many_queries_and_more_neighbours_than_there_are(cloud):
     np.testing.assert_allclose(similar, np.sort(cloud[:2500] @ cloud[:3].T, axis=1)[:, ::-1], atol=1e-6)
 
 
+def drawn(rng, number, shift=0.0, lengths=None):
+    """Records whose numbers are means over their places: the shorter, the wider they scatter."""
+    lengths = rng.integers(20, 200, number).astype(float) if lengths is None else lengths
+    parts = {}
+    for name, columns in {"order": 2, "first": 8, "last": 8, "vector": 8}.items():
+        parts[name] = 1 + (0.2 + 3 / np.sqrt(lengths))[:, None] * rng.normal(size=(number, columns))
+    parts["order"][:, 0] += shift
+    return Measured(parts, lengths)
+
+
+def novelty_of(rng, number=400):
+    parts = [drawn(rng, n) for n in (number, number // 2, number // 2)]
+    pieces = [drawn(rng, len(p), lengths=rng.integers(4, 40, len(p)).astype(float)) for p in parts]
+    return Novelty.fitted(Splits(*zip(parts, pieces, strict=True)), 0.95)
+
+
 def test_p_values_of_records_like_the_pool_are_uniform():
     """Over many pools: P(p <= a) is within the error of the simulation of a, and never above by more."""
-    rng = np.random.default_rng(1)
-    found = []
-    for _ in range(150):
-        draws = unit(rng.normal(size=(300, 8)).astype(np.float32))
-        pool = Nearest(draws[:160])
-        novelty = Novelty(np.sort(kth_distances(pool, draws[160:260], 10)), 10, 0.95)
-        found.append(novelty.p_values(kth_distances(pool, draws[260:], 10)))
+    rng, found = np.random.default_rng(1), []
+    for _ in range(40):
+        novelty, others = novelty_of(rng), drawn(rng, 100)
+        found.append(novelty.p_values(novelty.score(others), others.lengths))
     p = np.concatenate(found)
     for level in (0.05, 0.1, 0.25, 0.5, 0.75):
-        assert np.mean(p <= level) == pytest.approx(level, abs=0.015)
+        assert np.mean(p <= level) == pytest.approx(level, abs=0.02)
 
 
-def test_planted_outliers_are_flagged_and_the_threshold_says_when():
+def test_short_records_are_not_flagged_for_their_length_and_shifted_ones_are():
     rng = np.random.default_rng(2)
-    near = (rng.normal(size=(700, 8)) * 0.3 + np.eye(8)[0]).astype(np.float32)
-    far = (rng.normal(size=(20, 8)) * 0.3 - np.eye(8)[0]).astype(np.float32)
-    pool = Nearest(unit(near[:500]))
-    novelty = Novelty(np.sort(kth_distances(pool, unit(near[500:600]), 10)), 10, 0.95)
-    assert all(row["flagged"] for row in novelty.judge(kth_distances(pool, unit(far), 10)))
-    own = kth_distances(pool, unit(near[600:]), 10)
-    flagged = [row["flagged"] for row in novelty.judge(own)]
-    assert sum(flagged) < 15
-    assert flagged == (own >= novelty.threshold).tolist()
-    assert Novelty(novelty.held[:10], 10, 0.95).threshold == np.inf
+    novelty = novelty_of(rng)
+    shortest = drawn(rng, 400, lengths=np.full(400, 6.0))
+    assert np.mean([row["p_of_length"] < 0.05 for row in novelty.judge(shortest)]) < 0.12
+    assert all(row["flagged"] for row in novelty.judge(drawn(rng, 50, shift=9.0)))
+    assert all(row["flagged"] for row in novelty.judge(drawn(rng, 50, shift=-9.0)))
+    rows = novelty.judge(drawn(rng, 50))
+    assert [r["flagged"] for r in rows] == [r["p"] < 0.05 for r in rows]
+
+
+def test_a_trend_in_length_is_taken_out():
+    rng = np.random.default_rng(3)
+    lengths = rng.integers(4, 200, 20_000).astype(float)
+    spread = np.sqrt(0.5 + 8 / lengths)
+    values = (2 + 3 / np.sqrt(lengths) + spread * rng.normal(size=20_000))[:, None]
+    found = LengthTrend.fitted(values, lengths).standardised(values, lengths)[:, 0]
+    for low, high in ((4, 10), (10, 50), (50, 200)):
+        part = found[(lengths >= low) & (lengths < high)]
+        assert part.mean() == pytest.approx(0, abs=0.1)
+        assert part.std() == pytest.approx(1, abs=0.1)
+    alike = LengthTrend.fitted(values, np.ones(20_000)).standardised(values, np.ones(20_000))
+    assert (alike.mean(), alike.std()) == (pytest.approx(0, abs=1e-6), pytest.approx(1, abs=1e-3))
+
+
+def test_what_neighbours_tell_does_not_depend_on_the_batch():
+    task = planted.trained_nothing()
+    embedder = Embedder.of(task)
+    examples = embedder.process([{"text": r["text"]} for r in planted.reviews(40, seed=4)])
+    statistics = Statistics.learnt(embedder, examples[:30])
+    together = statistics.measure(embedder, examples[30:])
+    for row, example in enumerate(examples[30:]):
+        alone = statistics.measure(embedder, [example])
+        for name, part in alone.parts.items():
+            np.testing.assert_allclose(part[0], together.parts[name][row], atol=1e-3)
 
 
 def test_unit_vectors_have_length_one_but_for_zero():

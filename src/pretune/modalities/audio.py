@@ -249,6 +249,13 @@ class Audio(Modality):
         """Frames of 20 ms."""
         return 1 + len(example["input_values"]) * 50 // self.rate
 
+    def piece(self, example: Example, length: int, rng: np.random.Generator) -> Example:
+        """A stretch of `length` frames of 20 ms."""
+        wave = example["input_values"]
+        size = min(len(wave), max(_LEAST, (length - 1) * self.rate // 50))
+        start = int(rng.integers(len(wave) - size + 1))
+        return {"input_values": wave[start : start + size]}
+
     def pad(self, examples: Sequence[Example]) -> Batch:
         """Normalised inputs of one length.
 

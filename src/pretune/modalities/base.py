@@ -160,6 +160,10 @@ class Modality(Method):
         """The examples, and others over which the logits of a prediction are averaged (the other strand of DNA)."""
         return [list(examples)]
 
+    def piece(self, example: Example, length: int, rng: np.random.Generator) -> Example:
+        """A random stretch of an example, about `length` long as `length` counts; itself where all are of one size."""
+        return example
+
     def corruptions(self) -> Sequence[Corruption]:
         """Changes of records that leave labels true, and that data of this sort suffers after training."""
         return ()
