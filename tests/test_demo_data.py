@@ -208,6 +208,13 @@ def test_verdict_says_whatever_wins() -> None:
     assert "as good within the interval" in verdict(low[0], low[0], low[0])
 
 
+def test_seeds_that_disagree_are_no_clear_difference() -> None:
+    rng = np.random.default_rng(0)
+    own = np.stack([(rng.random(2000) < p).astype(float) for p in (0.385, 0.34, 0.62)])
+    scratch = (rng.random((3, 2000)) < 0.5).astype(float)
+    assert verdict(own, scratch, scratch).startswith("Pre-training made no clear difference")
+
+
 def test_verdict_wants_the_same_texts() -> None:
     with pytest.raises(DataError, match="found 3 and 2"):
         verdict([1, 0, 1], [1, 0], [1, 0, 1])

@@ -26,8 +26,9 @@ from jinja2 import Environment, PackageLoader
 from numpy.typing import ArrayLike, NDArray
 
 from pretune.checkpoint import write_text
+from pretune.differences import Scores, mean_score
 from pretune.errors import DataError
-from pretune.intervals import Interval, bootstrap, paired_difference
+from pretune.intervals import LEVEL, Interval, bootstrap, paired_difference, resampled_indices
 from pretune.page_figures import BLUE, DASHED, INK, SOFT, bare, data_address, inline_svg
 
 
@@ -156,8 +157,8 @@ def verdict(
 ) -> str:
     """Says plainly whether pre-training was worth it.
 
-    Differences have 95% paired bootstrap intervals over test texts, of accuracies averaged over seeds; one
-    system is called better only when the interval excludes zero.
+    Differences are paired, with 95% intervals over seeds and test texts (see `differences`), of one seed over texts
+    alone; one system is called better only when the interval excludes zero.
 
     Args:
         own: Whether each test text was right (1 or 0), shape (seeds, texts) or (texts,): pre-trained here.
@@ -169,7 +170,7 @@ def verdict(
         DataError: The three do not have the same texts.
     """
     ours, theirs, simple = _per_text(own), _per_text(scratch), _per_text(baseline)
-    gain, margin = paired_difference(ours, theirs), paired_difference(ours, simple)
+    gain, margin = _gain(own, scratch), _gain(own, baseline)
     first = {
         1: "Pre-training paid",
         0: "Pre-training made no clear difference",
@@ -184,6 +185,16 @@ def verdict(
         f"{first}: {_percent(ours)} right against {_percent(theirs)} from scratch ({_points(gain)}). "
         f"{second}: {_percent(simple)} ({_points(margin)})."
     )
+
+
+def _gain(first: ArrayLike, second: ArrayLike) -> Interval:
+    a, b = np.atleast_2d(np.asarray(first, float)), np.atleast_2d(np.asarray(second, float))
+    if len(a) < 2 or a.shape != b.shape:
+        return paired_difference(_per_text(a), _per_text(b))
+    apart = a - b
+    draws = np.concatenate([apart[:, rows].mean(2) for rows in resampled_indices(apart.shape[1])], axis=1)
+    found = mean_score(Scores(apart.mean(1), draws), LEVEL)
+    return Interval(found.value, found.low, found.high, LEVEL, "seeds_and_records", found.n)
 
 
 def picture_of(file: Path) -> tuple[str, str]:
@@ -218,7 +229,7 @@ def render_demo(result: DemoResult, out: Path) -> Path:
         loss_picture=_loss_picture(result["curve"], wording),
         recalls=_recalls(result["confusion"]),
         strengths=_strengths(result["example"].get("scores", [])),
-        worth=_sign(paired_difference(_per_text(correct[0]), _per_text(correct[1]))),
+        worth=_sign(_gain(correct[0], correct[1])),
     )
     write_text(out, page)
     return out
