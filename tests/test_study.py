@@ -15,6 +15,7 @@ from planted_sounds import classed, spoken
 from pretune import study_cells, study_course
 from pretune.differences import Difference
 from pretune.errors import ConfigError, DataError, ModelError, RunError
+from pretune.intervals import RESAMPLES
 from pretune.study_arms import Arm, arms_of
 from pretune.study_conclusions import Comparison, conclude
 from pretune.study_verdict import verdicts
@@ -57,7 +58,7 @@ def test_every_arm_has_every_cell(own: str, tmp_path: Path) -> None:
         (a, n, s) for a in names for n in (4, 8) for s in (0, 1)
     }
     assert {r["steps"] for r in rows if r["arm"] != "baseline"} == {3}
-    assert {len(r["draws"]) for r in rows} == {study_cells.RESAMPLES}
+    assert {len(r["draws"]) for r in rows} == {RESAMPLES}
     facts = json.loads((tmp_path / "s" / "study.json").read_text())
     assert facts["verdict"] == found.verdict
     assert facts["missing"] == 0
