@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import planted_images
 import pretune
 from planted_sounds import classed, spoken
 from pretune import study_cells, study_course
@@ -260,6 +261,8 @@ KINDS: dict[str, tuple[str, str, str, Any, dict[str, Any]]] = {
     "dna": ("dna", "mlm", "classification", _dna, {}),
     "residues": ("protein", "mlm", "tagging", _residues, {}),
     "values": ("text", "mlm", "regression", _values, {}),
+    "boxes": ("image", "autoencoder", "detection", planted_images.boxed, {}),
+    "masks": ("image", "autoencoder", "segmentation", planted_images.masked, {}),
 }
 
 
@@ -277,5 +280,5 @@ def test_every_modality_has_its_study(kind: str, tmp_path: Path) -> None:
     )  # fmt: skip
     assert found.missing == 0
     assert all(-1 <= s["score"] <= 1 for s in found.facts["scores"])
-    assert ("baseline" in {a.name for a in found.arms}) == (task != "ctc")
+    assert ("baseline" in {a.name for a in found.arms}) == (task not in ("ctc", "detection", "segmentation"))
     assert found.verdict

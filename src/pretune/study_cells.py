@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["Bench", "Plan"]
 
 import contextlib
+import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -81,6 +82,8 @@ class _Side:
     """The records as one checkpoint's tokenizer, or image or sound processor, sees them."""
 
     source: Modality
+    fresh: Task
+    """What learnt of all records how they are read (the working size of boxes and masks), and nothing else."""
     pool: Sequence[Example]
     test: Sequence[Example]
     frozen: dict[str, tuple[Sequence[Example], Sequence[Example]]] = field(default_factory=dict)
@@ -149,13 +152,13 @@ class Bench(contextlib.ExitStack):
             prepare(modality, self.plan.pool, source, None)
             task = self.plan.new_task(modality)
             pool, test = ([dict(r) for r in part] for part in (self.plan.pool, self.plan.test))
-            self._sides[source] = _Side(modality, task.process(pool), task.process(test))
+            self._sides[source] = _Side(modality, task, task.process(pool), task.process(test))
         return self._sides[source]
 
     def _tuned(self, arm: Arm, chosen: Sequence[int], seed: int) -> _Outcome:
         assert arm.source is not None
         side, start = self._side(arm.source), time.monotonic()
-        task = self.plan.new_task(side.source)
+        task = copy.deepcopy(side.fresh, {id(side.source): side.source})
         labels = [self.plan.pool_labels[i] for i in chosen]
         task.learn_labels(labels)
         weights = encoder.read_config(arm.source) if arm.kind == SCRATCH else arm.source
