@@ -163,12 +163,16 @@ class _Product:
         self.weights = _matrices(conv.weight, self.stride)
 
     def __call__(self, frames: Tensor) -> Tensor:
-        first, *others = _views(frames, self.width, self.stride)
-        weights = self.weights
-        found = first @ weights[0] if self.bias is None else torch.addmm(self.bias, first, weights[0])
-        for part, weight in zip(others, weights[1:], strict=True):
-            found = found.addmm_(part.to(found.dtype), weight.to(found.dtype))
-        return found
+        return _summed(_views(frames, self.width, self.stride), self.weights, self.bias)
+
+
+def _summed(parts: list[Tensor], weights: list[Tensor], bias: Tensor | None) -> Tensor:
+    """The products of views and matrices, one added to the other."""
+    first = parts[0]
+    found = first @ weights[0] if bias is None else torch.addmm(bias.to(first.dtype), first, weights[0])
+    for part, weight in zip(parts[1:], weights[1:], strict=True):
+        found.addmm_(part.to(found.dtype), weight.to(found.dtype))
+    return found
 
 
 class _Convolution(torch.autograd.Function):
@@ -176,11 +180,7 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, frames: Tensor, kernel: Tensor, bias: Tensor | None, stride: int) -> Tensor:
-        parts = _views(frames, kernel.shape[2], stride)
-        weights = _matrices(kernel, stride)
-        found = parts[0] @ weights[0] if bias is None else torch.addmm(bias.to(frames.dtype), parts[0], weights[0])
-        for part, weight in zip(parts[1:], weights[1:], strict=True):
-            found.addmm_(part, weight)
+        found = _summed(_views(frames, kernel.shape[2], stride), _matrices(kernel, stride), bias)
         ctx.save_for_backward(frames, kernel)
         ctx.stride, ctx.biased = stride, bias is not None
         return found
