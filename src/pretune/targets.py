@@ -9,14 +9,11 @@ __all__ = [
     "label_mistake",
     "letter_targets",
     "value_target",
-    "word_mistake",
     "word_targets",
 ]
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import jiwer
 
 from pretune.errors import ConfigError, did_you_mean
 from pretune.tasks.base import Prediction, Target
@@ -160,14 +157,3 @@ def entity_mistake(
 def _words(entity: tuple[str, int, int]) -> str:
     number = entity[2] - entity[1]
     return "one word" if number == 1 else f"{number} words"
-
-
-def word_mistake(truth: str, heard: str) -> tuple[str, int] | None:
-    """The first word that was not said; see `Task.mistake`."""
-    words = heard.split()
-    for part in jiwer.process_words(truth, heard).alignments[0] if truth.strip() else []:
-        if part.type in ("substitute", "insert"):
-            said = " ".join(truth.split()[part.ref_start_idx : part.ref_end_idx])
-            where = f'where "{said}" was said' if said else "where no word was said"
-            return f'It hears "{words[part.hyp_start_idx]}" {where}.', part.hyp_start_idx
-    return None

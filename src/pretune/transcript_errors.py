@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Edits", "edits", "rates", "words_right"]
+__all__ = ["Edits", "edits", "rates", "word_mistake", "words_right"]
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -53,3 +53,14 @@ def words_right(truth: str, heard: str) -> list[float]:
         if part.type == "equal":
             found[part.hyp_start_idx : part.hyp_end_idx] = [1.0] * (part.hyp_end_idx - part.hyp_start_idx)
     return found
+
+
+def word_mistake(truth: str, heard: str) -> tuple[str, int] | None:
+    """The first word that was not said; see `Task.mistake`."""
+    words = heard.split()
+    for part in jiwer.process_words(truth, heard).alignments[0] if truth.strip() else []:
+        if part.type in ("substitute", "insert"):
+            said = " ".join(truth.split()[part.ref_start_idx : part.ref_end_idx])
+            where = f'where "{said}" was said' if said else "where no word was said"
+            return f'It hears "{words[part.hyp_start_idx]}" {where}.', part.hyp_start_idx
+    return None

@@ -29,9 +29,9 @@ from pretune.progress import say
 from pretune.read_ahead import ahead
 from pretune.sound_frames import frame_counts, inside
 from pretune.spelling import Spelling
-from pretune.targets import word_mistake, word_targets
+from pretune.targets import word_targets
 from pretune.tasks.base import Prediction, Reliability, Target, Task
-from pretune.transcript_errors import Edits, edits, rates, words_right
+from pretune.transcript_errors import Edits, edits, rates, word_mistake, words_right
 
 _LM_FILE = "lm.json"
 _DECODING = ("beam_width", "lm", "lm_weight", "word_bonus")
