@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["LEAST", "Novelty", "Splits", "Typical"]
+__all__ = ["GAUSSIAN", "LEAST", "Novelty", "Splits", "Typical"]
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -28,7 +28,8 @@ _BIN = 60
 _NEIGHBOUR = 10
 """The neighbour whose distance counts: Sun et al. 2022, "Out-of-distribution detection with deep nearest neighbors"."""
 
-_GAUSSIAN = ("order", "first", "last")
+GAUSSIAN = ("order", "first", "last")
+"""Parts of a record that a Gaussian is fitted to."""
 
 
 class Splits(NamedTuple):
@@ -102,17 +103,19 @@ class Novelty:
         of a record of the pool is exact, that of a shorter text compares it with as short pieces.
         """
         fit, scale = (_both(pair) for pair in (splits.fit, splits.scale))
-        typical = {name: Typical.fitted(fit.parts[name], fit.lengths) for name in _GAUSSIAN}
+        typical = {name: Typical.fitted(fit.parts[name], fit.lengths) for name in GAUSSIAN}
         vectors, whole = unit(fit.parts["vector"].astype(np.float32)), len(splits.fit[0].lengths)
-        bare = cls(typical, vectors, *_nothing(), whole, np.zeros(0), share)
-        apart = np.sort(bare.distance(splits.held[0]))
-        scores = LengthTrend.fitted(bare._distances(scale), scale.lengths)
+        none = np.zeros(0)
+        bare = cls(
+            typical, vectors, LengthTrend(none, none, none), none, none, none.astype(np.int64), whole, none, share
+        )
         edges, enough = _edges(splits.scale[0].lengths, scale.lengths)
-        sorted_out = cls(typical, vectors, scores, edges, *_nothing()[2:], whole, apart, share)
         kept = _calibration(splits.held, edges, enough)
-        found, ranges = sorted_out.score(kept), _range(edges, kept.lengths)
+        scaled = replace(bare, scores=LengthTrend.fitted(bare._distances(scale), scale.lengths))
+        found, ranges = scaled.score(kept), _range(edges, kept.lengths)
         order = np.argsort(found, kind="stable")
-        return cls(typical, vectors, scores, edges, found[order], ranges[order], whole, apart, share)
+        apart = np.sort(bare.distance(splits.held[0]))
+        return replace(scaled, edges=edges, held=found[order], ranges=ranges[order], apart=apart)
 
     @cached_property
     def _near(self) -> Nearest:
@@ -169,11 +172,6 @@ class Novelty:
 def _share_above(held: Floats, scores: Floats) -> Floats:
     found: Floats = (1 + len(held) - np.searchsorted(held, scores, side="left")) / (1 + len(held))
     return found
-
-
-def _nothing() -> tuple[LengthTrend, Floats, Floats, NDArray[np.int64]]:
-    none = np.zeros(0)
-    return LengthTrend(none, none, none), none, none, np.zeros(0, dtype=np.int64)
 
 
 def _both(pair: tuple[Measured, Measured | None]) -> Measured:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pretune.embedding import Embedder
 from pretune.length_trend import LengthTrend
 from pretune.modalities.base import Example
-from pretune.novelty import Novelty, Splits, Typical
+from pretune.novelty import GAUSSIAN, Novelty, Splits, Typical
 from pretune.record_statistics import Measured, Statistics
 
 MOST = 3000
@@ -72,7 +72,7 @@ class PoolNovelty:
         """What `tensors` gave. Raises KeyError where something is missing."""
         typical = {
             name: Typical(_trend(f"{name}.trend", tensors), tensors[f"{name}.centre"], tensors[f"{name}.factor"])
-            for name in ("order", "first", "last")
+            for name in GAUSSIAN
         }
         statistics = Statistics(**{f.name: tensors[f"statistics.{f.name}"] for f in fields(Statistics)})
         rest: dict[str, Any] = {n: tensors[n] for n in _PLAIN} | {"num_whole": int(tensors["num_whole"][0])}
