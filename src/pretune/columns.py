@@ -139,10 +139,8 @@ class Columns:
 
     def _value(self, role: str, column: str, value: Any) -> Any:
         value = _PACKING.get(role, _plain)(value)
-        if role in _OBJECTS and value == []:
-            return value  # an image may have none
-        if role == "label" and value == []:
-            return value  # of several labels none may apply; a task of one label says that this is not a name
+        if value == [] and (role in _OBJECTS or role == "label"):
+            return value  # an image may have none, and of several labels none may apply; one label cannot be []
         if _is_empty(value) or (role == "label" and str(value).lower() == "nan"):
             # a label column may be there and unused (predict); text may be empty in a corpus only
             if role in self._required and not self._empty:
