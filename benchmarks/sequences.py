@@ -8,8 +8,9 @@ DNA, on protein_unlabelled for proteins. Every cell (set, labels, seed, arm) the
 same steps and is appended to OUT/TEST.jsonl when it is done; running again adds what is missing. Baselines:
 `classical` is logistic or ridge regression on k-mers or one letter a place, chosen by cross-validation on the same
 labels; for residues `one_hot` and `blosum62` are logistic regressions on windows of 15; `majority` always answers the
-same. The text of ecoli_coding's test windows is in the genome, without labels; no other test sequence was looked for
-in the pools. Prints Markdown. Choose options with ``--test valid``, never on the test set.
+same. Every cell of contacts also has `random_long_p_l5` and `nearest_long_p_l5`, which need no model. The text of
+ecoli_coding's test windows is in the genome, without labels; no other test sequence was looked for in the pools.
+Prints Markdown. Choose options with ``--test valid``, never on the test set.
 """
 
 from __future__ import annotations
@@ -36,14 +37,25 @@ SETS: dict[str, dict[str, Any]] = {
     "deeploc_small": {"modality": "protein", "task": "classification", "labels": (100, 400), "score": "accuracy"},
     "tem1_dms": {"modality": "protein", "task": "regression", "labels": (96, 384), "score": "spearman"},
     "cb513": {"modality": "protein", "task": "tagging", "labels": (20, 80), "score": "accuracy"},
-}
+    "cb513_q8": {
+        "folder": "cb513", "column": "ss8", "modality": "protein", "task": "tagging", "labels": (20, 80),
+        "score": "accuracy",
+    },
+    "db55_contacts": {"modality": "protein", "task": "contacts", "labels": (49, 196), "score": "long_p_l5"},
+}  # fmt: skip
 POOLS = {"dna": "ecoli_k12_genome/ecoli_k12_mg1655.fna.gz", "protein": "protein_unlabelled/train.fasta.gz"}
+BATCH_SIZES = {"contacts": 4}
 LABELS = {"classification": ("label", "label"), "regression": ("target", "label"), "tagging": ("ss3", "tags")}
 
 
 def records(data: Path, name: str, part: str) -> list[dict[str, Any]]:
+    folder = data / SETS[name].get("folder", name)
+    if SETS[name]["task"] == "contacts":
+        table = pd.read_json(folder / f"{part}.jsonl", lines=True)
+        return table[["id", "sequence", "cb"]].to_dict("records")
     column, role = LABELS[SETS[name]["task"]]
-    table = pd.read_csv(data / name / f"{part}.csv")
+    column = SETS[name].get("column", column)
+    table = pd.read_csv(folder / f"{part}.csv")
     return [{"sequence": s.upper(), role: v} for s, v in zip(table.sequence, table[column].tolist(), strict=True)]
 
 
@@ -90,7 +102,8 @@ def tuned(
     folder = tempfile.mkdtemp(prefix="pretune-sequences-")
     result = pretune.finetune(
         train, out=f"{folder}/run", from_=source, scratch=scratch, task=SETS[name]["task"], test=test, seed=seed,
-        strategy=options.strategy, valid_rate=0.0, budget=f"{options.steps}steps", batch_size=16, lr=options.lr,
+        strategy=options.strategy, valid_rate=0.0, budget=f"{options.steps}steps", lr=options.lr,
+        batch_size=BATCH_SIZES.get(SETS[name]["task"], 16),
         checkpoint_every="1h", modality={"name": SETS[name]["modality"], "max_length": options.max_length},
     )  # fmt: skip
     shutil.rmtree(folder)
@@ -99,7 +112,7 @@ def tuned(
 
 
 def arms_of(name: str, objectives: list[str]) -> list[str]:
-    own = {"classification": ["majority", "classical"], "regression": ["classical"]}
+    own = {"classification": ["majority", "classical"], "regression": ["classical"], "contacts": []}
     return [*own.get(SETS[name]["task"], ["majority", "one_hot", "blosum62"]), "scratch", *objectives]
 
 
@@ -125,7 +138,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--kmer", type=int, help="bases in a token of DNA; not given: one")
     parser.add_argument("--labels", help="N,N for all sets; not given: two for each")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=400, help="of fine-tuning, in batches of 16")
+    parser.add_argument("--steps", type=int, default=400, help="of fine-tuning, in batches of 16 (contacts: 4)")
     parser.add_argument("--strategy", default="full")
     parser.add_argument("--lr", type=float, help="of fine-tuning")
     parser.add_argument("--test", default="test", choices=["test", "valid"])

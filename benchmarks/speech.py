@@ -97,6 +97,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--pool", default=",".join(SETS), help="sets whose training recordings are pre-trained on")
     parser.add_argument("--objectives", default="masked_audio,wav2vec2,autoencoder,contrastive")
     parser.add_argument("--option", action="append", default=[], help="OBJECTIVE.OPTION=VALUE")
     parser.add_argument("--budget", default="20m", help="of each pre-training")
@@ -141,7 +142,7 @@ def difference(done: list[dict[str, Any]]) -> str:
 def main() -> None:
     options = arguments()
     options.out.mkdir(parents=True, exist_ok=True)
-    pool = [{"audio": r["audio"]} for name in SETS for r in records(options.data, name, "train")]
+    pool = [{"audio": r["audio"]} for name in options.pool.split(",") for r in records(options.data, name, "train")]
     more = {"modality": "audio", "family": options.family, "lr": options.pre_lr}
     runs = {n: pretrained(options, n, pool, options.out / n, **more) for n in options.objectives.split(",")}
     first = next(iter(runs.values()))["folder"]
