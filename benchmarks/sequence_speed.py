@@ -8,7 +8,8 @@
 protein a row, cut at the block and padded to the longest of the batch, the collator's usual use. pretune pre-trains
 without dropout, its default; the peer has the config's. `predict` gives every residue one of eight states of secondary
 structure, on proteins that the model reads whole, with a random `EsmForTokenClassification`; the peer takes batches of
-32 in input order, padded to the longest, under `inference_mode`; the labels must be the same. pretune's clock includes
+32 in input order, padded to the longest, under `inference_mode`; the labels must be the same. On a GPU Trainer has
+bf16, as pretune by default; the plain model computes in fp32. pretune's clock includes
 encoding the letters and writing the answers; the peer's letters are encoded before its clock runs. Counted are residues
 a second, of training after the first steps.
 """
@@ -145,9 +146,9 @@ def plain(model: Any, modality: Any, rows: list[list[int]], batch: int) -> tuple
     leads: list[np.ndarray] = []
     for start in range(0, len(rows), batch):
         part = rows[start : start + batch]
-        inputs = modality.hf.pad({"input_ids": part}, return_tensors="pt")
+        inputs = modality.hf.pad({"input_ids": part}, return_tensors="pt").to(model.device)
         best = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits.topk(2, dim=-1)
-        found, lead = best.indices[..., 0].numpy(), (best.values[..., 0] - best.values[..., 1]).numpy()
+        found, lead = best.indices[..., 0].cpu().numpy(), (best.values[..., 0] - best.values[..., 1]).cpu().numpy()
         states += ["".join(STATES[i] for i in f[1 : len(row) - 1]) for f, row in zip(found, part, strict=True)]
         leads += [e[1 : len(row) - 1] for e, row in zip(lead, part, strict=True)]
     return states, leads
@@ -158,6 +159,7 @@ def predict(options: argparse.Namespace) -> dict[str, list[float]]:
     from transformers import EsmForTokenClassification
 
     import pretune
+    from pretune import machine
 
     modality = protein(options.longest)
     given = sequences(modality, options.data, options.records, options.longest - 2)
@@ -165,6 +167,7 @@ def predict(options: argparse.Namespace) -> dict[str, list[float]]:
     with tempfile.TemporaryDirectory() as name:
         run = write_run(Path(name), modality, options.size)
         model, ours = EsmForTokenClassification.from_pretrained(run / "model").eval(), pretune.load(run)
+        model.to(machine.device())
     rates: dict[str, list[float]] = {"transformers": [], "pretune": []}
     for _ in range(options.repeats + 1):
         began = time.perf_counter()

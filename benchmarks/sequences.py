@@ -141,6 +141,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=400, help="of fine-tuning, in batches of 16 (contacts: 4)")
     parser.add_argument("--strategy", default="full")
     parser.add_argument("--lr", type=float, help="of fine-tuning")
+    parser.add_argument("--arms", help="only these, such as scratch,mlm")
     parser.add_argument("--test", default="test", choices=["test", "valid"])
     parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()
@@ -151,7 +152,8 @@ def cells(options: argparse.Namespace) -> list[dict[str, Any]]:
     every = []
     for name in options.sets.split(","):
         numbers = [int(n) for n in options.labels.split(",")] if options.labels else SETS[name]["labels"]
-        arms, seeds = arms_of(name, options.objectives.split(",")), range(options.seeds)
+        seeds = range(options.seeds)
+        arms = [a for a in arms_of(name, options.objectives.split(",")) if a in (options.arms or a).split(",")]
         every += [{"set": name, "labels": n, "seed": s, "arm": a} for n in numbers for s in seeds for a in arms]
     return every
 

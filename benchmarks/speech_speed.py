@@ -117,7 +117,7 @@ def duration(records: list[dict[str, Any]]) -> float:
 
 
 def trainer(model: Any, rows: Any, collate: Any, batch: int, **length: Any) -> float:
-    """Seconds of training after the warm-up; the same settings as benchmarks/peers.py."""
+    """Seconds of training after the warm-up; the same settings as benchmarks/peers.py, and bf16 on a GPU."""
     from transformers import Trainer, TrainingArguments
 
     from peers import Clock
@@ -125,8 +125,9 @@ def trainer(model: Any, rows: Any, collate: Any, batch: int, **length: Any) -> f
     clock = Clock(WARM_UP if "max_steps" in length else 0)
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainingArguments(
-            output_dir=folder, per_device_train_batch_size=batch, use_cpu=True, report_to="none", save_strategy="no",
-            eval_strategy="no", disable_tqdm=True, logging_strategy="no", remove_unused_columns=False, **length,
+            output_dir=folder, per_device_train_batch_size=batch, bf16=torch.cuda.is_available(), report_to="none",
+            save_strategy="no", eval_strategy="no", disable_tqdm=True, logging_strategy="no",
+            remove_unused_columns=False, **length,
         )  # fmt: skip
         Trainer(model=model, args=settings, train_dataset=rows, data_collator=collate, callbacks=[clock]).train()
     return clock.seconds

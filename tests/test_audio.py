@@ -213,7 +213,7 @@ def test_transcripts_equal_those_of_transformers(family, tmp_path):
         records, tmp_path / "ctc", task="ctc", family=family, modality=wide, valid_rate=0, num_validations=10,
     ).path  # fmt: skip
     predictor = pretune.load(run)
-    model = predictor.task.model
+    model = predictor.task.model.cpu()
     batch = predictor.modality.pad(predictor.task.process(records))
     with torch.no_grad():  # a head that says many things, which so few steps cannot teach
         inputs = {k: batch[k] for k in (predictor.modality.main_input, "attention_mask")}

@@ -127,6 +127,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     run = tuned(spoken(16), folder / "run").path
     model: Any = pretune.load(run).task.model
+    model.cpu()
     torch.nn.init.normal_(model.lm_head.weight, generator=torch.Generator().manual_seed(0))
     model.save_pretrained(run / "model")
     (folder / "words.txt").write_text("ab a\nba ab\n" * 5)

@@ -17,6 +17,7 @@ from pretune import data
 from pretune.box_sources import things
 from pretune.checks import check
 from pretune.errors import DataError
+from pretune.evaluation import to_device
 from pretune.run import evaluate, explain, predict
 from pretune.tasks.detection import Detection
 
@@ -167,7 +168,7 @@ def test_a_box_is_explained_by_the_logit_that_gave_its_score(run: Path, files: P
     predictor = pretune.load(str(run))
     task: Any = predictor.task
     examples = task.process([{"image": str(files / "test" / "000.png")}])
-    batch = task.collate(examples)
+    batch = to_device(task.collate(examples), task.device)
     batch["pixel_values"].requires_grad_()
     logits = task(batch)["logits"]
     box = task.decode(logits, batch, examples)[0]["boxes"][0]

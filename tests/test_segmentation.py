@@ -15,6 +15,7 @@ from planted_images import NUMBERS, VOID, mask_folder, masked, opened
 from pretune import data
 from pretune.checks import check
 from pretune.errors import ConfigError, DataError
+from pretune.evaluation import to_device
 from pretune.mask_sources import class_names_of, read_mask
 from pretune.run import evaluate, explain, predict
 from pretune.tasks.segmentation import Segmentation, decoded
@@ -162,7 +163,8 @@ def test_evaluation_has_intervals(run: Path, files: Path) -> None:
 
 def test_a_segment_is_explained_by_its_mean_logit(run: Path, files: Path) -> None:
     task: Any = pretune.load(str(run)).task
-    batch = task.collate(task.process([{"image": str(files / "data" / "test" / "images" / "000.png")}]))
+    examples = task.process([{"image": str(files / "data" / "test" / "images" / "000.png")}])
+    batch = to_device(task.collate(examples), task.device)
     with torch.no_grad():
         logits = task(batch)["logits"]
     segment = task.segment(logits, "0")

@@ -14,6 +14,7 @@ from pretune.batching import Order, permute
 from pretune.budget import Budget, Plan
 from pretune.checkpoint import RunDirectory
 from pretune.errors import ConfigError, NumericsError, RunError
+from pretune.evaluation import to_device
 from pretune.objectives.base import Objective
 from pretune.train import Interrupted, fit
 
@@ -78,7 +79,7 @@ def test_a_stopped_run_ends_with_the_same_bits(tmp_path: Path, stop_at: int, opt
 
 def test_best_weights_and_patience_resume(tmp_path: Path) -> None:
     def options(objective: Regress) -> dict[str, Any]:
-        batch = objective.collate(examples(20), np.random.default_rng(1))
+        batch = to_device(objective.collate(examples(20), np.random.default_rng(1)), machine.device())
         return {"validate": lambda: {"score": -float(objective.eval()(batch)["loss"])}, "primary": "score"}
 
     a, b, c = Regress(), Regress(25), Regress()

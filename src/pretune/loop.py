@@ -96,8 +96,10 @@ class Loop:
     def train_step(self, batches: list[Batch], factor: float) -> dict[str, float]:
         """Forward and backward of every micro-batch, then one optimiser step; returns what to log."""
         optim.set_lr(self.optimizers, factor)
-        logs = self._backward(batches)
-        norm = self._clip()
+        found = self._backward(batches)
+        parameters = [p for p in self.objective.parameters() if p.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm or math.inf)
+        logs = _read(batches, found, norm)
         for strategy in self.strategies:
             strategy.before_step(self.model, self.optimizers[0].param_groups[0]["lr"])
         for optimizer in self.optimizers:
@@ -106,25 +108,21 @@ class Loop:
         self.step += 1
         self.objective.after_step(self.plan.progress(self.step))
         self._update_average()
-        return logs | {"grad_norm": norm}
+        return logs
 
-    def _backward(self, batches: list[Batch]) -> dict[str, float]:
+    def _backward(self, batches: list[Batch]) -> list[dict[str, Tensor]]:
         scales = self._scales(batches)
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        logs: dict[str, float] = {}
+        found = []
         for k, batch in enumerate(batches):
             torch.manual_seed(step_seed(self.seed, self.step, rank * len(batches) + k))
             self.objective.scale = scales[k]
             with self._sync(last=k == len(batches) - 1), self.accelerator.autocast():
                 outputs = self.wrapped(_to(batch, self.accelerator.device))
-                loss = outputs["loss"] / len(batches)
-                self._check(outputs["loss"], batch)
-                self.accelerator.backward(loss)
+                self.accelerator.backward(outputs["loss"] / len(batches))
             self.tokens += _size(batch) * world
-            for name, value in outputs.items():
-                if value.ndim == 0:
-                    logs[name] = logs.get(name, 0.0) + float(value.detach()) / len(batches)
-        return logs
+            found.append({name: value.detach() for name, value in outputs.items() if value.ndim == 0})
+        return found
 
     def _scales(self, batches: list[Batch]) -> list[dict[str, float]]:
         """Weight of each micro-batch's mean, so that the sum over all equals one mean over the whole batch."""
@@ -142,18 +140,6 @@ class Loop:
 
     def _sync(self, *, last: bool) -> Any:
         return self.accelerator.no_sync(self.wrapped) if not last else contextlib.nullcontext()
-
-    def _check(self, loss: Tensor, batch: Batch) -> None:
-        if bool(torch.isfinite(loss.detach())):
-            return
-        raise NotFinite(f"the loss became {float(loss.detach())}", batch)
-
-    def _clip(self) -> float:
-        parameters = [p for p in self.objective.parameters() if p.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm or math.inf)
-        if not bool(torch.isfinite(norm)):
-            raise NotFinite(f"the gradient norm became {float(norm)}", {})
-        return float(norm)
 
     def _update_average(self) -> None:
         if not self.ema:
@@ -226,6 +212,25 @@ class NotFinite(Exception):
     def __init__(self, what: str, batch: Batch) -> None:
         super().__init__(what)
         self.batch = batch
+
+
+def _read(batches: list[Batch], found: list[dict[str, Tensor]], norm: Tensor) -> dict[str, float]:
+    """What to log; one transfer for all of it, as each would wait for the device.
+
+    Raises:
+        NotFinite: A loss or the norm is.
+    """
+    values = [v.to(norm.device, torch.float64) for v in (norm, *(v for outputs in found for v in outputs.values()))]
+    length, *rest = torch.stack(values).tolist()
+    numbers, logs = iter(rest), dict[str, float]()
+    for batch, outputs in zip(batches, found, strict=True):
+        row = {name: next(numbers) for name in outputs}
+        if not math.isfinite(row["loss"]):
+            raise NotFinite(f"the loss became {row['loss']}", batch)
+        logs |= {name: logs.get(name, 0.0) + value / len(batches) for name, value in row.items()}
+    if not math.isfinite(length):
+        raise NotFinite(f"the gradient norm became {length}", {})
+    return logs | {"grad_norm": length}
 
 
 def own_tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ __all__ = [
     "leave",
     "main_first",
     "precision_for",
+    "repeatable",
 ]
 
 import contextlib
@@ -116,14 +117,32 @@ def precision_for(device: torch.device, wanted: str | None) -> str:
     return wanted or ("bf16" if fast_bf16(device) else "fp32")
 
 
+@contextlib.contextmanager
+def repeatable() -> Iterator[None]:
+    """Inside, convolutions on a GPU add in one order: a resumed run ends with the same bits."""
+    flags = torch.backends.cudnn
+    before = flags.deterministic
+    flags.deterministic = True
+    try:
+        yield
+    finally:
+        flags.deterministic = before
+
+
 def device() -> torch.device:
     """Where models run: the GPU, or the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def fast_attention(model: Any) -> None:
-    """Switches a model to transformers' faster attention: plain matrix products on a CPU, fused kernels elsewhere."""
-    model.set_attn_implementation("eager" if device().type == "cpu" else "sdpa")
+    """Switches a model to transformers' faster attention: plain matrix products on a CPU, fused kernels elsewhere.
+
+    Networks without attention (ResNet, ConvNeXt) know no fused kernels and stay as they are.
+    """
+    if device().type == "cpu":
+        model.set_attn_implementation("eager")
+    elif model._supports_sdpa:
+        model.set_attn_implementation("sdpa")
 
 
 def describe(device: torch.device) -> str:

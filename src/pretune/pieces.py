@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from pretune.evaluation import to_device
 from pretune.explanation import Explanation
 from pretune.modalities.base import Batch
 from pretune.perturbing import per_pass, variant_logits
@@ -52,6 +53,6 @@ class Pieces(ABC):
 
     def _answers(self, task: Task, hidden: Sequence[frozenset[int]], of: object) -> list[float]:
         with torch.inference_mode():
-            variants = self.hiding(task, hidden).to(task.device)
-            logits = variant_logits(task, self.batch, variants)
-            return task.answer(logits, self.batch, of=of).double().cpu().tolist()
+            batch = to_device(self.batch, task.device)
+            logits = variant_logits(task, batch, self.hiding(task, hidden).to(task.device))
+            return task.answer(logits, batch, of=of).double().cpu().tolist()

@@ -150,7 +150,7 @@ def fit(
     drive.console.start(loop, forecast, order.steps_per_epoch, machine.describe(accelerator.device))
     loader = DataLoader(steps, batch_size=None, sampler=count(loop.step), num_workers=num_workers)
     try:
-        with interruptible() as stop, drive.console:
+        with machine.repeatable(), interruptible() as stop, drive.console:
             drive.run(iter(loader), stop)
     except NotFinite as error:
         raise _named(error, loop, run) from error

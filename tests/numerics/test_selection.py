@@ -71,7 +71,7 @@ def full(place: Place) -> tuple[dict[str, Tensor], FitResult]:
 
 
 def weights(task: Classification) -> dict[str, Tensor]:
-    return {n: p.detach().clone() for n, p in task.model.named_parameters()}
+    return {n: p.detach().cpu().clone() for n, p in task.model.named_parameters()}
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
