@@ -14,6 +14,7 @@ import yaml
 
 import planted
 import pretune
+from pretune import shifts
 from pretune.errors import ConfigError, DataError, RunError
 from pretune.intervals import Interval
 from pretune.label_errors import doubtful
@@ -116,6 +117,16 @@ def test_evaluate_writes_what_it_prints(tmp_path, capsys):
     strong = next(r for r in rows if r["corruption"] == "words lost" and r["severity"] == 3)
     assert strong["loss"]["low"] <= facts["shift"]["clean"] - strong["value"] <= strong["loss"]["high"]
     assert facts["abstention"]["risk"][-1]["kept"] == 1.0
+
+
+def test_of_many_records_a_part_is_corrupted(capsys, monkeypatch):
+    monkeypatch.setattr(shifts, "MOST", 40)
+    out, said = run("evaluate ft test.csv --shift", capsys)
+    found = pretune.evaluate("ft", "test.csv", shift=True).shift
+    assert found is not None
+    assert found.num_records == 40
+    assert "robustness of 40 records" in " ".join(out.split())
+    assert "shift: 40 of " in said
 
 
 def test_a_paired_difference_is_0_for_the_same_predictions_and_narrower_than_two_others():

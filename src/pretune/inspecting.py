@@ -28,7 +28,7 @@ from pretune.tasks.base import Task
 from pretune.usefulness import Usefulness, usefulness
 from pretune.weight_swap import Weights, encoder_weights, holding
 
-NUM_RECORDS = 2000
+NUM_RECORDS = 1000
 
 Layers = list[NDArray[np.float32]]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["Shift", "ShiftReport", "shifted"]
+__all__ = ["MOST", "Shift", "ShiftReport", "shifted"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from pretune.corruptions.base import corrupted
@@ -17,6 +18,9 @@ from pretune.intervals import LEVEL, Interval
 from pretune.progress import say
 from pretune.resampling import scored
 from pretune.tasks.base import Prediction, Task
+
+MOST = 1000
+"""Records that are corrupted: 18 predictions of a large test file would take hours."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,14 @@ class ShiftReport:
     Attributes:
         metric: The task's primary one.
         clean: Its value without corruption.
-        seed: Of the corruptions and of the resampling.
+        num_records: That were corrupted.
+        seed: Of the draw of records, of the corruptions and of the resampling.
         rows: By corruption, mild to strong.
     """
 
     metric: str
     clean: float
+    num_records: int
     seed: int
     rows: list[Shift]
 
@@ -62,9 +68,14 @@ class ShiftReport:
             found.setdefault(row.corruption, []).append(row)
         return found
 
+    @property
+    def title(self) -> str:
+        """What was measured, on how many records, and the value without corruption."""
+        return f"robustness of {self.num_records:,} records: {self.metric}, {self.clean:.4f} without corruption"
+
     def table(self) -> Table:
         """For the terminal; losses whose interval lies above 0 are bold."""
-        table = Table("corruption", "severity", title=f"robustness: {self.metric}, {self.clean:.4f} without corruption")
+        table = Table("corruption", "severity", title=self.title)
         for name in (self.metric, "loss", f"{LEVEL:.0%} interval, paired"):
             table.add_column(name, justify="right")
         for row in self.rows:
@@ -84,6 +95,9 @@ def shifted(
 ) -> ShiftReport:
     """Predicts the records under each corruption of their modality, through the whole preprocessing.
 
+    Each corruption and severity is another prediction of all records: of more than `MOST`, so many drawn at random
+    are taken.
+
     Args:
         task: A task with its model.
         records: Columns named by role, at least two.
@@ -97,6 +111,10 @@ def shifted(
     known = task.modality.corruptions()
     if not known:
         raise ConfigError(f"The modality {task.modality.name} states no corruptions; leave --shift out.")
+    if len(records) > MOST:
+        say(f"shift: {MOST:,} of {len(records):,} records, drawn at random")
+        chosen = np.sort(np.random.default_rng(seed).choice(len(records), MOST, replace=False)).tolist()
+        records, labels, clean = ([part[i] for i in chosen] for part in (records, labels, clean))
     metric, rows = task.primary, []
     whole = scored(task, clean, labels, metric, seed=seed)
     for corruption in known:
@@ -105,4 +123,4 @@ def shifted(
             predicted = predictions(task, task.process(corrupted(corruption, k, records, seed)))
             found = scored(task, predicted, labels, metric, seed=seed)
             rows.append(Shift(corruption.name, k + 1, corruption.parameter(k), found.value, whole.less(found)))
-    return ShiftReport(metric, whole.value, seed, rows)
+    return ShiftReport(metric, whole.value, len(records), seed, rows)
