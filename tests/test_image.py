@@ -59,7 +59,7 @@ def test_the_saved_processor_gives_the_same_pixels(fit, channels, tmp_path):
     modality = learnt(images, fit=fit, image_size=24)
     assert modality.num_channels == channels
     modality.save(tmp_path)
-    processor = AutoImageProcessor.from_pretrained(tmp_path)
+    processor = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
     batch = modality.pad(modality.process_many([{"image": i} for i in images]))["pixel_values"]
     pil = [PILImage.fromarray(i) for i in images]
     assert torch.equal(processor(pil, return_tensors="pt")["pixel_values"], batch)
@@ -87,7 +87,7 @@ def test_processors_of_other_models_are_understood(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     modality = Image().load(str(tmp_path))
     found = modality.pad([modality.process({"image": image})])["pixel_values"]
-    truth = AutoImageProcessor.from_pretrained(tmp_path)([image], return_tensors="pt")["pixel_values"]
+    truth = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")([image], return_tensors="pt")["pixel_values"]
     assert torch.allclose(found, truth, atol=1e-6)
     with pytest.raises(ConfigError, match="image_size is 64, but"):
         Image(image_size=64).load(str(tmp_path))

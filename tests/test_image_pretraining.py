@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from transformers import AutoImageProcessor, AutoModel
 
 import pretune
 from pixel_stand_in import StandInCorpus
+from pretune import machine
 from pretune.errors import ConfigError, DataError
+from pretune.image_config import image_config
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,18 @@ def test_pretrains_images(
     assert "images in" in shown
     assert "collapsed: " in shown
     assert "learning more than" in shown
+
+
+@pytest.mark.parametrize(("family", "kind"), [("vit", "sdpa"), ("convnext", "eager"), ("resnet", "eager")])
+def test_on_a_gpu_networks_without_attention_stay_as_they_are(
+    family: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "device", lambda: torch.device("cuda"))
+    model = AutoModel.from_config(
+        image_config("tiny", family, image_size=32, num_channels=3), attn_implementation="eager"
+    )
+    machine.fast_attention(model)
+    assert model.config._attn_implementation == kind
 
 
 def test_a_budget_counts_images(images: list[dict[str, Any]], tmp_path: Path) -> None:
