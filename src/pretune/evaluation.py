@@ -12,13 +12,14 @@ __all__ = [
     "confusion",
     "evaluate",
     "evaluating",
+    "held_out",
     "judge",
     "predictions",
     "to_device",
 ]
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,16 @@ def predictions(
         if precision == "bf16" and len(examples) >= _MEASURED * 4:
             left = _rounded(found, task, examples, batch_size)
         for places, logits, batch in _batches(task, examples, left, batch_size):
-            _put(found, task, examples, places, logits, batch)
+            _put(found, task.decode, examples, places, logits, batch)
+    return found
+
+
+def held_out(task: Task, examples: Sequence[Example], *, batch_size: int = 64) -> list[Prediction]:
+    """`Task.held_out` of every example, in input order."""
+    found: list[Prediction] = [{}] * len(examples)
+    with evaluating(task), torch.inference_mode():
+        for places, logits, batch in _batches(task, examples, range(len(examples)), batch_size):
+            _put(found, task.held_out, examples, places, logits, batch)
     return found
 
 
@@ -82,7 +92,7 @@ def _rounded(found: list[Prediction], task: Task, examples: Sequence[Example], b
     done: list[int] = []
     doubtful: list[int] = []
     for places, logits, batch in _batches(task, examples, range(len(examples)), batch_size, rounded=True):
-        _put(found, task, examples, places, logits, batch)
+        _put(found, task.decode, examples, places, logits, batch)
         done += places
         doubtful += [
             place for place, safe in zip(places, (task.lead(logits) > margin).tolist(), strict=True) if not safe
@@ -111,13 +121,13 @@ def _batches(
 
 def _put(
     found: list[Prediction],
-    task: Task,
+    decode: Callable[[torch.Tensor, Batch, Sequence[Example]], list[Prediction]],
     examples: Sequence[Example],
     places: Sequence[int],
     logits: torch.Tensor,
     batch: Batch,
 ) -> None:
-    for place, prediction in zip(places, task.decode(logits, batch, [examples[i] for i in places]), strict=True):
+    for place, prediction in zip(places, decode(logits, batch, [examples[i] for i in places]), strict=True):
         found[place] = prediction
 
 

@@ -21,10 +21,12 @@ from pretune import data as data_io
 from pretune import registry
 from pretune.checkpoint import write_text
 from pretune.errors import ConfigError, DataError, RunError, shortened
+from pretune.finetuning import processed, raw_labels
+from pretune.label_doubts import Doubt, rare_classes
 from pretune.limits import check_numbers
 from pretune.modalities.base import Modality
 from pretune.objectives.base import require_kind
-from pretune.out_of_fold import by_baseline, by_probe, parts_of
+from pretune.out_of_fold import by_baseline, by_probe, by_training, parts_of
 from pretune.pretraining import prepare
 from pretune.progress import say
 from pretune.tasks.base import Prediction, Task
@@ -41,10 +43,11 @@ class Suspect:
     Attributes:
         file: Where it is.
         row: 1-based.
-        given: Its label; several joined by the separator.
+        given: Its label; several joined by the separator; of tags and boxes the doubted one.
         suggested: What models that had not seen it say.
         confidence: Their probability of that (several labels: of the label that they deny or add most surely).
-        given_probability: Their probability of the label that it has (several labels: of the doubted one).
+        given_probability: Their probability of the label that it has (several labels: of the doubted one; of values:
+            the quality of the label, from 0 to 1; of boxes 1 - confidence).
         input: The text or path, shortened.
     """
 
@@ -63,12 +66,14 @@ class SuspectReport:
 
     Attributes:
         num_records: All that were looked at.
-        accuracy: Of the cross-validated predictions, against the labels as given: what the suspicion rests on.
+        metric: The task's primary one.
+        score: Its value for the cross-validated predictions, against the labels as given: what the suspicion rests on.
         rows: Sorted by the probability of the given label, lowest first.
     """
 
     num_records: int
-    accuracy: float
+    metric: str
+    score: float
     rows: list[Suspect]
 
     def to_csv(self) -> str:
@@ -92,8 +97,8 @@ class SuspectReport:
         more = f"; the first {_SHOWN} are shown" if len(self.rows) > _SHOWN else ""
         out.print(
             f"{len(self.rows):,} of {self.num_records:,} labels are doubted ({len(self.rows) / self.num_records:.1%})"
-            f"{more}. Held-out predictions agree with {self.accuracy:.1%} of the labels: the lower that is, the more "
-            "of these are hard rather than wrong. Look at each before you change it.",
+            f"{more}. Held-out predictions reach {self.metric} {self.score:.3f} against the labels as given: the lower "
+            "that is, the more of these are hard rather than wrong. Look at each before you change it.",
             soft_wrap=True,
         )
 
@@ -106,65 +111,78 @@ def suspects(
     from_: str | None = None,
     columns: Mapping[str, str] | None = None,
     folds: int = 5,
+    budget: str | None = None,
     seed: int = 0,
 ) -> SuspectReport:
     """Finds labels that are probably wrong, by confident learning (Northcutt, Jiang & Chuang 2021; cleanlab).
 
     Every record is predicted by a model that was trained without its fold. Where such a model is surer of another
-    class than it usually is of that class's own records, the label is doubted.
+    class than it usually is of that class's own records, the label is doubted; so are words with tags. Values are
+    doubted that are outliers among the residuals, and images where a surely found box is missing or of another class.
 
     Args:
         data: Labelled file, folder, Hub name, list of dicts, DataFrame or Dataset.
-        task: classification, also with several labels a record.
+        task: classification, also with several labels a record; tagging, regression or detection.
         modality: What the data is.
-        from_: A run, model directory or Hub name whose encoder is probed, frozen; not given: the classical baseline.
+        from_: A run, model directory or Hub name. For classification its encoder is probed, frozen, and without it
+            there is the classical baseline; for other tasks it is fine-tuned.
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
         folds: Parts of the cross-validation.
+        budget: Of each training, where the task is not classification; not given: 10epochs.
         seed: Of the folds and of what is trained.
 
     Raises:
-        ConfigError: A task without one class, or several, a record.
+        ConfigError: A task whose labels cannot be looked through.
         DataError: Data that cannot be read, or too few records.
     """
     check_numbers({"folds": folds, "seed": seed})
     method, source = registry.build("task", task), registry.build("modality", modality)
     require_kind(method, source, registry.classes("task"))
-    if not isinstance(method, Classification):
-        raise ConfigError(f"Labels of {method.name} cannot be looked through yet, only those of classification.")
-    if method.multi_label and from_ is None:
-        raise ConfigError("With several labels a record there is no baseline; give a model with --from.")
+    _check(method, from_, budget)
+    method.check(source)
     method.modality = source
     roles = method.input_roles(source) | {method.label_role: method.label_columns}
     wanted = method.required_roles(source)
     records = data_io.read_records(method.source(data), roles=roles, columns=dict(columns or {}), required=wanted)
-    labels = [method.read_label(r, method.label_role) for r in records]
+    labels = raw_labels(records, method)
     method.learn_labels(labels)
     if len(labels) < 2 * folds:
         raise DataError(f"{folds} folds need {2 * folds} labelled records or more, found {len(labels)}.")
-    parts = parts_of(labels, folds, seed)
-    rows = [dict(r) for r in records]
+    parts = parts_of(labels if isinstance(method, Classification) else [0] * len(labels), folds, seed)
     if from_ is None:
-        found = by_baseline(source, rows, labels, parts, seed)
+        found = by_baseline(source, [dict(r) for r in records], labels, parts, seed)
     else:
         prepare(source, records, from_, None)
-        examples = [method.labelled(e, y) for e, y in zip(method.process(rows), labels, strict=True)]
-        found = by_probe(method, source, examples, parts, from_, seed)
-    return _report(method, source, rows, labels, found)
+        examples = processed(records, method, source).examples
+        if isinstance(method, Classification):
+            found = by_probe(method, source, examples, parts, from_, seed)
+        else:
+            found = by_training(method, source, examples, parts, from_, budget or "10epochs", seed)
+    doubts = _of_classes(method, labels, found) if isinstance(method, Classification) else method.doubts(found, labels)
+    score = float(method.metrics(found, labels)[method.primary])
+    return SuspectReport(len(labels), method.primary, score, [_suspect(d, records[d.record], method) for d in doubts])
 
 
-def _report(
-    task: Classification,
-    source: Modality,
-    rows: Sequence[Mapping[str, Any]],
-    labels: list[Any],
-    found: list[Prediction],
-) -> SuspectReport:
+def _check(task: Task, from_: str | None, budget: str | None) -> None:
+    if isinstance(task, Classification):
+        if budget is not None:
+            raise ConfigError("--budget has no effect for classification, whose encoder stays frozen; leave it out.")
+        if task.multi_label and from_ is None:
+            raise ConfigError("With several labels a record there is no baseline; give a model with --from.")
+        return
+    if not task.can_doubt:
+        able: dict[str, Any] = {name: registry.find("task", name) for name in registry.names("task")}
+        known = ", ".join(n for n, c in able.items() if c.can_doubt or c is Classification)
+        raise ConfigError(f"Labels of {task.name} cannot be looked through, only those of {known}.")
+    if from_ is None:
+        raise ConfigError(f"For {task.name} a model is fine-tuned in each fold; name one with --from.")
+
+
+def _of_classes(task: Classification, labels: Sequence[Any], found: Sequence[Prediction]) -> list[Doubt]:
     names = task.labels
     # a class of few records may be absent from a fold's training data: then it has no probability
     p = np.array([[f["probabilities"].get(n, 0.0) for n in names] for f in found], np.float64)
-    doubted = doubtful(labels, names, p, several=task.multi_label)
-    right = task.metrics(found, labels)["accuracy"]
-    return SuspectReport(len(labels), right, [_suspect(task, source, rows[i], labels[i], p[i]) for i in doubted])
+    return [_of_class(task, i, labels[i], p[i]) for i in doubtful(labels, names, p, several=task.multi_label)]
 
 
 def doubtful(
@@ -188,24 +206,26 @@ def doubtful(
         from cleanlab.filter import find_label_issues
 
         numbers = np.array([place[label] for label in labels])
-        found = find_label_issues(numbers, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
+        with rare_classes():
+            found = find_label_issues(numbers, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
     return [int(i) for i in found]
 
 
-def _suspect(
-    task: Classification, source: Modality, row: Mapping[str, Any], label: Any, p: NDArray[np.float64]
-) -> Suspect:
+def _of_class(task: Classification, record: int, label: Any, p: NDArray[np.float64]) -> Doubt:
     names = task.labels
     if task.multi_label:
         wrong = np.abs(np.isin(names, label) - p)
-        given, sure = task.separator.join(label), float(wrong.max())
         suggested = task.separator.join(n for n, v in zip(names, p, strict=True) if v >= 0.5)
-        doubted = 1 - sure
-    else:
-        best = int(np.where(np.array(names) == label, -1.0, p).argmax())
-        given, suggested, sure, doubted = label, names[best], float(p[best]), float(p[names.index(label)])
-    shown = " | ".join(_short(row[r]) for r in task.input_roles(source) if row.get(r) is not None)
-    return Suspect(row["_file"], row["_row"], given, suggested, sure, doubted, shown)
+        return Doubt(record, task.separator.join(label), suggested, float(wrong.max()), float(1 - wrong.max()))
+    best = int(np.where(np.array(names) == label, -1.0, p).argmax())
+    return Doubt(record, label, names[best], float(p[best]), float(p[names.index(label)]))
+
+
+def _suspect(doubt: Doubt, row: Mapping[str, Any], task: Task) -> Suspect:
+    shown = " | ".join(_short(row[r]) for r in task.input_roles(task.modality) if row.get(r) is not None)
+    facts = asdict(doubt)
+    facts.pop("record")
+    return Suspect(row["_file"], row["_row"], **facts, input=shown)
 
 
 def _short(value: Any) -> str:
@@ -223,6 +243,7 @@ def suspects_command(
     from_: str | None = None,
     columns: Mapping[str, str] | None = None,
     folds: int = 5,
+    budget: str | None = None,
     seed: int = 0,
     out: str | None = None,
     overwrite: bool = False,
@@ -233,9 +254,11 @@ def suspects_command(
         data: Labelled file, folder or Hub name.
         task: What the labels are.
         modality: What the data is.
-        from_: A run, model directory or Hub name whose encoder is probed, frozen; not given: the classical baseline.
+        from_: A run, model directory or Hub name; for classification its encoder is probed, frozen (not given: the
+            classical baseline), for other tasks it is fine-tuned.
         columns: Column of each role, where the usual names do not fit.
         folds: Parts of the cross-validation.
+        budget: Of each training, where the task is not classification; not given: 10epochs.
         seed: Of the folds and of what is trained.
         out: A .csv file of all suspects to write.
         overwrite: Replace an earlier file.
@@ -244,7 +267,9 @@ def suspects_command(
         _check_out(Path(out), overwrite)
     elif overwrite:
         raise ConfigError("--overwrite is for --out; leave it out, or name a file.")
-    found = suspects(data, task=task, modality=modality, from_=from_, columns=columns, folds=folds, seed=seed)
+    found = suspects(
+        data, task=task, modality=modality, from_=from_, columns=columns, folds=folds, budget=budget, seed=seed
+    )
     found.print()
     if out is not None:
         Path(out).parent.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["by_baseline", "by_probe", "parts_of"]
+__all__ = ["by_baseline", "by_probe", "by_training", "parts_of"]
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,16 +14,19 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from pretune import machine
+from pretune import machine, registry
 from pretune.baselines import logistic
+from pretune.checkpoint import RunDirectory
 from pretune.classical import Classical
 from pretune.embedding import Embedder
 from pretune.errors import ConfigError
+from pretune.evaluation import held_out
 from pretune.modalities.base import Example, Modality
-from pretune.progress import say
-from pretune.tasks.base import Prediction
+from pretune.progress import hushed, say
+from pretune.tasks.base import Prediction, Task
 from pretune.tasks.classification import Classification
 from pretune.temperature import Floats, class_logits, label_logits
+from pretune.tuning import ready_to_train, train
 
 
 def parts_of(labels: Sequence[Any], folds: int, seed: int) -> NDArray[np.int64]:
@@ -70,6 +74,44 @@ def by_probe(
         else:
             logits = class_logits(_one(rows[seen], targets[seen], rows[held], len(task.labels), seed))
         for i, prediction in zip(held.tolist(), task.decode(torch.from_numpy(logits), {}, []), strict=True):
+            found[i] = prediction
+    return found
+
+
+def by_training(
+    task: Task,
+    modality: Modality,
+    examples: Sequence[Example],
+    parts: NDArray[np.int64],
+    weights: str,
+    budget: str,
+    seed: int,
+) -> list[Prediction]:
+    """`Task.held_out` of each fold, by a model that was fine-tuned (`full`) on the others.
+
+    Args:
+        task: Has learnt its labels.
+        modality: Loaded from `weights`.
+        examples: With encoded labels.
+        parts: Fold of each, from `parts_of`.
+        weights: A run, model directory or Hub name.
+        budget: Of each training.
+        seed: Of head, order and dropout.
+    """
+    found: list[Prediction] = [{}] * len(examples)
+    for k in range(int(parts.max()) + 1):
+        say(f"fold {k + 1} of {int(parts.max()) + 1}")
+        with tempfile.TemporaryDirectory(prefix="pretune-folds-") as folder, hushed():
+            run = RunDirectory(f"{folder}/run")
+            run.open({"verb": "suspects", "fold": k})
+            ready = ready_to_train(task, modality, registry.build_all("strategy", "full"), weights, None, seed)
+            seen = [examples[i] for i in np.flatnonzero(parts != k).tolist()]
+            train(
+                ready, seen, [], [], run=run, state=None, budget=budget, min_steps=None, batch_size=16, seed=seed,
+                checkpoint_every="1000h",
+            )  # fmt: skip
+        held = np.flatnonzero(parts == k).tolist()
+        for i, prediction in zip(held, held_out(task, [examples[i] for i in held]), strict=True):
             found[i] = prediction
     return found
 

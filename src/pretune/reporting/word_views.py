@@ -18,6 +18,7 @@ from pretune.reporting.measured import RIGHT, WRONG
 from pretune.reporting.records import piece_of
 from pretune.reporting.section import Section, plural, render
 from pretune.tag_schemes import to_iob2
+from pretune.tagged_words import words_in
 
 _AROUND, _LETTERS_AROUND = 6, 20
 _MOST_WORDS = 80
@@ -75,7 +76,7 @@ def _marked(example: Example, entities: bool) -> dict[str, Any]:
     """The words around what is wrong, each with its true and its predicted tag where they differ."""
     record = example.record
     letters = isinstance(record.get("sequence"), str)
-    words = list(record["sequence"].strip()) if letters else _words(record, example)
+    words = words_in(record)["words"]
     truth = to_iob2(example.label) if entities else list(example.label)
     found = list(example.prediction["tags"])
     off = [i for i, (t, f) in enumerate(zip(truth, found, strict=True)) if t != f]
@@ -100,17 +101,6 @@ def _rows(letters: Sequence[str], truth: Sequence[str], found: Sequence[str]) ->
     named = (("", letters), ("true ", truth), ("found", found), ("", marks))
     parts = range(0, len(letters), _ROW)
     return "\n".join(f"{name:<6}{''.join(row[i : i + _ROW])}".rstrip() for i in parts for name, row in named)
-
-
-def _words(record: Any, example: Example) -> list[str]:
-    tokens = record.get("tokens")
-    if isinstance(tokens, str):
-        return tokens.split()
-    if tokens is None:
-        from pretune.tasks.tagging import split_words
-
-        return split_words(record["text"])[0]
-    return [str(t) for t in tokens]
 
 
 def transcripts_section(facts: Facts) -> Section | None:

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from pretune import first_token
 from pretune.encoder import Source, TransferReport
 from pretune.errors import ConfigError, did_you_mean
+from pretune.label_doubts import Doubt
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.objectives.base import Objective
 
@@ -83,6 +84,9 @@ class Task(Objective):
 
     exact_in_bf16: ClassVar[bool] = True
     """Whether `lead` finds the few records whose answer bfloat16 could change; if not, prediction is in float32."""
+
+    can_doubt: ClassVar[bool] = False
+    """Whether `doubts` says which labels are probably wrong."""
 
     predicting: ClassVar[Sequence[str]] = ()
     """Options that `predict` and `evaluate` may change; training alone reads the others."""
@@ -264,6 +268,19 @@ class Task(Objective):
         None where there is none, or where the prediction has no parts, so that it is the mistake.
         """
         return None
+
+    def held_out(self, logits: Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:
+        """Predictions of examples that were not trained on, with what `doubts` needs besides."""
+        return self.decode(logits, batch, examples)
+
+    def doubts(self, found: Sequence[Prediction], labels: Sequence[Any]) -> list[Doubt]:
+        """Labels that are probably wrong, the surest first.
+
+        Args:
+            found: Of `held_out`.
+            labels: Raw labels, same order.
+        """
+        raise NotImplementedError
 
     def answer(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
         """Probability of the target (an entity: of all its tags together), or the value; shape (batch,)."""

@@ -26,6 +26,7 @@ from pretune.checkpoint import write_text
 from pretune.dense import STRIDE
 from pretune.dense_task import DenseTask, picture_name
 from pretune.errors import ConfigError, DataError, did_you_mean
+from pretune.label_doubts import Doubt, box_doubts
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.tasks.base import Prediction, Reliability, Target
 
@@ -65,6 +66,7 @@ class Detection(DenseTask):
     label_role: ClassVar[str] = "objects"
     roles: ClassVar[Mapping[str, Sequence[str]] | None] = {**data.IMAGE_COLUMNS, "image_id": ("image_id", "id")}
     primary: ClassVar[str] = "map"
+    can_doubt: ClassVar[bool] = True
     no_target: ClassVar[str] = "No object was predicted here; name a class to see where it is most likely."
     purpose: ClassVar[str] = "Detection"
     predicting: ClassVar[Sequence[str]] = ("min_score", "max_overlap", "images")
@@ -295,6 +297,11 @@ class Detection(DenseTask):
             boxes = [self._numbered(prediction["boxes"], of)]
         names = [f"{b['label']} at {', '.join(f'{v:.0f}' for v in b['box'])}" for b in boxes]
         return [Target(name, b, group=b["label"]) for name, b in zip(names, boxes, strict=True)]
+
+    def doubts(self, found: Sequence[Prediction], labels: Sequence[Any]) -> list[Doubt]:
+        """Images where a box is missing or of another class."""
+        given = [[t for t in things(label) if not t["crowd"]] for label in labels]
+        return box_doubts([p["boxes"] for p in found], given)
 
     def mistake(self, prediction: Prediction, label: Any) -> tuple[str, Any] | None:
         """The surest box that covers no object of its class by half."""

@@ -21,6 +21,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from pretune import features
 from pretune.conformity import Conformity, OfValue
 from pretune.errors import DataError, ModelError
+from pretune.label_doubts import Doubt, value_doubts
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.targets import value_target
 from pretune.tasks.base import Prediction, Target, Task
@@ -45,6 +46,7 @@ class Regression(Task):
     )
     stratified: ClassVar[bool] = False
     primary: ClassVar[str] = "pearson"
+    can_doubt: ClassVar[bool] = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -151,6 +153,10 @@ class Regression(Task):
     def conformity(self) -> Conformity:
         """Intervals of one width."""
         return OfValue()
+
+    def doubts(self, found: Sequence[Prediction], labels: Sequence[Any]) -> list[Doubt]:
+        """Values far from what was predicted."""
+        return value_doubts(np.array([p["value"] for p in found]), np.array([float(v) for v in labels]))
 
     def targets(self, prediction: Prediction, of: Any = None) -> list[Target]:
         """The value."""

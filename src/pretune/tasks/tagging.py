@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-__all__ = ["Tagging", "detect_scheme", "split_words", "to_iob2"]
+__all__ = ["Tagging"]
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, cast
@@ -20,13 +19,14 @@ from transformers import AutoModelForTokenClassification, PreTrainedModel
 
 from pretune import features
 from pretune.errors import ConfigError, DataError, did_you_mean
+from pretune.label_doubts import Doubt, word_doubts
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.tag_schemes import ENTITY, detect_scheme, spans_of, to_iob2
+from pretune.tagged_words import words_in
 from pretune.targets import entity_mistake, entity_targets, letter_targets
 from pretune.tasks.base import Prediction, Reliability, Target, Task
 
 _IGNORED = -100
-_WORD = re.compile(r"\w+(?:[-'’.,/:]\w+)*|[^\w\s]")
 _OWN = frozenset({"labels", "features", "words", "offsets", "word_index", "word_ids", "more"})
 
 
@@ -49,6 +49,7 @@ class Tagging(Task):
     stratified: ClassVar[bool] = False
     truncates: ClassVar[bool] = False
     primary: ClassVar[str] = "f1"
+    can_doubt: ClassVar[bool] = True
     no_target = "No entity was predicted here; name one, (label, start, end) in words, to see what speaks for it."
 
     def __init__(self) -> None:
@@ -142,7 +143,7 @@ class Tagging(Task):
 
     def process(self, records: Sequence[Mapping[str, Any]]) -> Sequence[Example]:
         """Records with ``tokens`` (words) or raw ``text`` to examples, long ones with further windows."""
-        rows = [_words(record) for record in records]
+        rows = [words_in(record) for record in records]
         examples = self.modality.process_many([{"tokens": row["words"]} for row in rows])
         return [row | self._windowed(row["words"], e) for row, e in zip(rows, examples, strict=True)]
 
@@ -240,6 +241,20 @@ class Tagging(Task):
         names = np.array([*self.labels, "O"], dtype=object)[flat]
         cuts = zip(starts[:-1], starts[1:], examples, strict=True)
         return [self._prediction(names[a:b].tolist(), score[a:b], e) for a, b, e in cuts]
+
+    def held_out(self, logits: Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:
+        """Also ``words``, and ``each``: probabilities (words, tags), all the same of a word without a sub-word."""
+        odds, index = logits.float().softmax(-1).cpu().numpy(), batch["word_index"].cpu().numpy()
+        each = [np.full((len(e["words"]), len(self.labels)), 1 / len(self.labels)) for e in examples]
+        for row, i in enumerate(batch["row_of"].tolist()):
+            here = index[row] >= 0
+            each[i][index[row, here]] = odds[row, here]
+        found = zip(self.decode(logits, batch, examples), examples, each, strict=True)
+        return [p | {"words": e["words"], "each": odds} for p, e, odds in found]
+
+    def doubts(self, found: Sequence[Prediction], labels: Sequence[Any]) -> list[Doubt]:
+        """Words with another tag than others of their kind, the surest of each record."""
+        return word_doubts(found, [self._normalised(row) for row in labels], self.labels)
 
     def _prediction(self, tags: list[str], scores: Any, example: Example) -> Prediction:
         if self.by_letter and all(len(tag) == 1 for tag in self.labels):
@@ -339,30 +354,6 @@ class Tagging(Task):
         mask[..., first] += index == start
         mask[..., rest] += (index > start) & (index < end)
         return mask
-
-
-def split_words(text: str) -> tuple[list[str], list[tuple[int, int]]]:
-    """Words and punctuation marks with character offsets; ``1996-08-22`` and ``don't`` are one word."""
-    found = list(_WORD.finditer(text))
-    return [m.group() for m in found], [m.span() for m in found]
-
-
-def _words(record: Mapping[str, Any]) -> Example:
-    if isinstance(record.get("sequence"), str):
-        return {"words": list(record["sequence"].strip())}
-    tokens, text = record.get("tokens"), record.get("text")
-    if isinstance(tokens, str):
-        tokens = tokens.split()
-    if isinstance(tokens, list | tuple | np.ndarray):
-        row: Example = {"words": [str(word) for word in tokens]}
-    elif isinstance(text, str):
-        words, offsets = split_words(text)
-        row = {"words": words, "offsets": offsets}
-    else:
-        raise DataError("A record for tagging needs words (tokens) or text, found neither; remove it.")
-    if not row["words"]:
-        raise DataError("A record for tagging has no words; remove it.")
-    return row
 
 
 def _covered(example: Example) -> int:

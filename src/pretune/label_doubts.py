@@ -1,0 +1,139 @@
+"""Labels that held-out predictions contradict: of words and values (cleanlab) and of boxes."""
+
+from __future__ import annotations
+
+__all__ = ["Doubt", "box_doubts", "rare_classes", "value_doubts", "word_doubts"]
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pretune.boxes import iou
+
+_FAR = 3.5
+"""Deviations, of the median absolute one, from which on a value is an outlier (Iglewicz & Hoaglin 1993)."""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A label that is probably wrong, or the part of it that is.
+
+    Attributes:
+        record: Its position.
+        given: What the label says.
+        suggested: What models that had not seen it say.
+        confidence: Their probability of that.
+        given_probability: How probable the label is to them.
+    """
+
+    record: int
+    given: str
+    suggested: str
+    confidence: float
+    given_probability: float
+
+
+def word_doubts(found: Sequence[Mapping[str, Any]], tags: Sequence[Sequence[str]], names: Sequence[str]) -> list[Doubt]:
+    """Words whose tags confident learning prunes (Wang & Mueller 2022), the least probable of each record.
+
+    Args:
+        found: With ``words`` and ``each``, probabilities (words, names).
+        tags: Given ones, as many as words.
+        names: Of the tags.
+    """
+    from cleanlab.token_classification.filter import find_label_issues
+
+    place = {name: i for i, name in enumerate(names)}
+    numbers = [[place[tag] for tag in row] for row in tags]
+    odds = [p["each"] for p in found]
+    with rare_classes():
+        issues = find_label_issues(numbers, odds, return_indices_ranked_by="self_confidence", n_jobs=1)
+    words: dict[int, list[int]] = {}
+    for record, word in issues:
+        words.setdefault(int(record), []).append(int(word))
+    doubted = ((i, w[0], len(w) - 1) for i, w in words.items())
+    return [_word(i, w, more, odds[i][w], numbers[i][w], found[i]["words"][w], names) for i, w, more in doubted]
+
+
+@contextlib.contextmanager
+def rare_classes() -> Iterator[None]:
+    """Inside, cleanlab does not warn that a class with one record or none cannot be judged."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "May not flag all label issues", UserWarning)
+        yield
+
+
+def _word(
+    record: int, at: int, more: int, odds: NDArray[np.float64], given: int, word: str, names: Sequence[str]
+) -> Doubt:
+    best = int(np.where(np.arange(len(names)) == given, -1.0, odds).argmax())
+    others = f", and {more} more" if more else ""
+    said = f"{word} (word {at + 1}): {names[given]}{others}"
+    return Doubt(record, said, names[best], float(odds[best]), float(odds[given]))
+
+
+def value_doubts(found: NDArray[np.float64], given: NDArray[np.float64]) -> list[Doubt]:
+    """Values that are outliers among the residuals, ranked by OUTRE (Zhou et al. 2023).
+
+    Args:
+        found: Held-out predictions, shape (records,).
+        given: Labels, same shape.
+    """
+    from cleanlab.regression.rank import get_label_quality_scores
+
+    quality = get_label_quality_scores(given, found)
+    apart = given - found - np.median(given - found)
+    deviation = 1.4826 * np.median(np.abs(apart))
+    far = np.flatnonzero(np.abs(apart) > _FAR * deviation)
+    order = far[np.argsort(quality[far], kind="stable")].tolist()
+    return [Doubt(i, f"{given[i]:.4g}", f"{found[i]:.4g}", 1 - float(quality[i]), float(quality[i])) for i in order]
+
+
+def box_doubts(
+    found: Sequence[Sequence[Mapping[str, Any]]], given: Sequence[Sequence[Mapping[str, Any]]]
+) -> list[Doubt]:
+    """Images with a surely found box that is not labelled, or as another class; the surest of each.
+
+    After confident learning: sure is what has at least the mean score of the boxes that match a label of their class.
+    Labels where nothing is found are not doubted.
+
+    Args:
+        found: Held-out boxes of each image: ``label``, ``box`` [left, top, width, height], ``score``.
+        given: The same without ``score``.
+    """
+    matched: dict[str, list[float]] = {}
+    strangers: list[tuple[int, Mapping[str, Any]]] = []
+    for record, (boxes, labels) in enumerate(zip(found, given, strict=True)):
+        for box in boxes:
+            if _over(box, [b for b in labels if b["label"] == box["label"]]):
+                matched.setdefault(box["label"], []).append(box["score"])
+            else:
+                strangers.append((record, box))
+    sure = {label: float(np.mean(scores)) for label, scores in matched.items()}
+    doubted: dict[int, Doubt] = {}
+    for record, box in sorted(strangers, key=lambda s: -s[1]["score"]):
+        if box["score"] >= sure.get(box["label"], 1.0) and record not in doubted:
+            doubted[record] = _box(record, box, given[record])
+    return list(doubted.values())
+
+
+def _box(record: int, box: Mapping[str, Any], labels: Sequence[Mapping[str, Any]]) -> Doubt:
+    there = [b["label"] for b in labels if _over(box, [b])]
+    place = ", ".join(f"{v:.0f}" for v in box["box"])
+    said = there[0] if there else "nothing there"
+    return Doubt(record, said, f"{box['label']} at {place}", float(box["score"]), 1 - float(box["score"]))
+
+
+def _over(box: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a box covers one of the others by half (IoU)."""
+    if not others:
+        return False
+    one, rest = (torch.tensor([b["box"] for b in part], dtype=torch.float32) for part in ([box], others))
+    one, rest = (torch.cat([b[:, :2], b[:, :2] + b[:, 2:]], dim=1) for b in (one, rest))
+    return bool((iou(one, rest) >= 0.5).any())
