@@ -26,7 +26,8 @@ def read(options: argparse.Namespace) -> list[dict[str, Any]]:
     if options.task == "detection":
         return boxes(options.data)[: options.records]
     rows = [json.loads(line) for line in options.data.read_text(encoding="utf-8").splitlines()[: options.records]]
-    return [{k: v for k, v in row.items() if k != "pos"} for row in rows]
+    unused = {"tagging": ("pos",), "regression": ("label",)}.get(options.task, ())
+    return [{k: v for k, v in row.items() if k not in unused} for row in rows]
 
 
 def boxes(file: Path) -> list[dict[str, Any]]:

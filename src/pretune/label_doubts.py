@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from pretune.boxes import iou
 
+_BY_CLASS = {"adjust_pred_probs": True}
+"""Of entities a model is less sure than of what is none: probabilities are ranked less their mean over the class."""
+
 _FAR = 3.5
 """Deviations, of the median absolute one, from which on a value is an outlier (Iglewicz & Hoaglin 1993)."""
 
@@ -53,7 +56,9 @@ def word_doubts(found: Sequence[Mapping[str, Any]], tags: Sequence[Sequence[str]
     numbers = [[place[tag] for tag in row] for row in tags]
     odds = [p["each"] for p in found]
     with rare_classes():
-        issues = find_label_issues(numbers, odds, return_indices_ranked_by="self_confidence", n_jobs=1)
+        issues = find_label_issues(
+            numbers, odds, return_indices_ranked_by="self_confidence", rank_by_kwargs=_BY_CLASS, n_jobs=1
+        )
     words: dict[int, list[int]] = {}
     for record, word in issues:
         words.setdefault(int(record), []).append(int(word))
