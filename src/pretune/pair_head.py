@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import initialization as init
 
-from pretune.contact_maps import average_product_correction, separations
+from pretune.contact_maps import average_product_correction
 
 _NEAR = 32
 """Separations up to here have an embedding each; beyond it one for each half octave."""
@@ -74,6 +74,8 @@ class PairwiseHead(nn.Module):
         self.separation = nn.Embedding(_NUM_SEPARATIONS, width)
         self.blocks = nn.ModuleList(_Block(width, 1 + k % 2) for k in range(num_convolutions))
         self.outputs = _Outputs(width, bias)
+        self.only: tuple[int, int] | None = None
+        """Two residues, from 0: then theirs are the only pairs, (batch, 2, 2, outputs). Not with convolutions."""
 
     def forward(self, states: Tensor, real: Tensor) -> Tensor:
         """Answers for every pair, symmetric, shape (batch, residues, residues, outputs).
@@ -82,12 +84,16 @@ class PairwiseHead(nn.Module):
             states: Of residues alone, shape (batch, residues, hidden_size).
             real: Which are residues, not padding, shape (batch, residues).
         """
+        places = torch.arange(states.shape[1], device=states.device)
+        if self.only is not None:
+            places = places[list(self.only)]
+            states, real = states[:, places], real[:, places]
         # padding has other states where those of a frozen encoder are replayed
         states = self.norm(states.masked_fill(~real[..., None], 0.0))
         one, whole = self.project(states), self.total(states)
         left, right = one[:, :, None], one[:, None]
         pairs = self.product(left * right) + self.difference((left - right).abs())
-        pairs = pairs + whole[:, :, None] + whole[:, None] + self.separation(_buckets(states.shape[1], states.device))
+        pairs = pairs + whole[:, :, None] + whole[:, None] + self.separation(_buckets(places))
         pairs = F.gelu(pairs)
         both = (real[:, :, None] & real[:, None])[..., None].to(pairs.dtype)
         for block in self.blocks:
@@ -111,9 +117,9 @@ class _Block(nn.Module):
         return pairs + self.mix(F.gelu(seen))
 
 
-def _buckets(length: int, device: torch.device) -> Tensor:
-    """Number of each pair's separation, shape (length, length)."""
-    apart = separations(length, device)
+def _buckets(places: Tensor) -> Tensor:
+    """Number of each pair's separation, shape (places, places)."""
+    apart = (places[:, None] - places).abs()
     far = _NEAR + (2 * torch.log2(apart.clamp(min=_NEAR) / _NEAR)).floor().long()
     return torch.where(apart < _NEAR, apart, far).clamp(max=_NUM_SEPARATIONS - 1)
 

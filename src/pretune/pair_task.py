@@ -4,8 +4,9 @@ from __future__ import annotations
 
 __all__ = ["Contact", "PairTask", "as_pair", "known_distances", "protein_name"]
 
+import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -18,6 +19,7 @@ from pretune import data, features
 from pretune.contact_maps import as_coordinates, pair_distances, separations
 from pretune.errors import ConfigError, DataError, ModelError
 from pretune.modalities.base import Batch, Example, Modality
+from pretune.pair_head import PairwiseHead
 from pretune.pair_model import AutoPair
 from pretune.tasks.base import Prediction, Target, Task
 
@@ -266,9 +268,25 @@ class PairTask(Task):
             near = separations(length, odds.device) < min(6, length - 1)
             return odds.masked_fill(near, -torch.inf).flatten(1).amax(1)
         i, j = as_pair(of)
+        if getattr(self.model.pair_head, "only", None) is not None:
+            return odds[:, 0, 1]
         if max(i, j) > length:
             raise ConfigError(f"There is no contact {i}-{j}: the model sees {length} residues, counted from 1.")
         return odds[:, i - 1, j - 1]
+
+    @contextlib.contextmanager
+    def narrowed(self, of: Any) -> Iterator[None]:
+        """Inside, the model answers for the pair alone, where pairs do not depend on each other."""
+        head = self.model.pair_head
+        if of is None or not isinstance(head, PairwiseHead) or head.blocks:
+            yield
+            return
+        i, j = as_pair(of)
+        head.only = (i - 1, j - 1)
+        try:
+            yield
+        finally:
+            head.only = None
 
     def answer(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
         """Probability that they touch, shape (rows,)."""

@@ -52,7 +52,7 @@ class Pieces(ABC):
         return [answer for part in parts for answer in self._answers(task, part, of)]
 
     def _answers(self, task: Task, hidden: Sequence[frozenset[int]], of: object) -> list[float]:
-        with torch.inference_mode():
+        with torch.inference_mode(), task.narrowed(of):
             batch = to_device(self.batch, task.device)
             logits = variant_logits(task, batch, self.hiding(task, hidden).to(task.device))
             return task.answer(logits, batch, of=of).double().cpu().tolist()

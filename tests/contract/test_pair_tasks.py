@@ -157,6 +157,29 @@ def test_targets_reach_the_states_and_are_named_by_pairs(name, root):
             task.target(logits, batch, of=bad)
 
 
+@pytest.mark.parametrize("num_convolutions", [0, 1])
+@pytest.mark.parametrize("name", TASKS)
+def test_an_answer_for_one_pair_is_that_of_the_whole_map(name, num_convolutions, root):
+    task, examples, _ = ready(name, "esm", root, num_convolutions=num_convolutions)
+    batch = task.collate(examples[:1])
+    task.eval()
+
+    def answer(of: Any) -> tuple[torch.Tensor, torch.Size]:
+        logits = task({k: v for k, v in batch.items() if k != "coordinates"})["logits"]
+        return task.answer(logits, batch, of=of), logits.shape
+
+    with torch.no_grad():
+        for of in [(3, 19), "19-3"]:
+            whole, shape = answer(of)
+            with task.narrowed(of):
+                alone, less = answer(of)
+            torch.testing.assert_close(alone, whole)
+            assert (less[1:3] == (2, 2)) == (num_convolutions == 0)
+            assert answer(of)[1] == shape
+        with task.narrowed(None):
+            assert answer(None)[1] == shape
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_metrics_of_draws_are_means_over_the_proteins_and_the_primary_is_among_them(name, root):
     task, examples, _ = ready(name, "esm", root)

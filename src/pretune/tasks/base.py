@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Prediction", "Reliability", "Target", "Task"]
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -253,6 +254,10 @@ class Task(Objective):
     def target(self, logits: Tensor, batch: Batch, *, of: Any = None) -> Tensor:
         """The scalar a record, shape (batch,), that an explanation differentiates; `of` names a class, entity, box."""
         raise NotImplementedError
+
+    def narrowed(self, of: Any) -> AbstractContextManager[None]:
+        """Inside, the model may leave out what `answer` does not read for this target."""
+        return contextlib.nullcontext()
 
     def targets(self, prediction: Prediction, of: Any = None) -> list[Target]:
         """What there is to explain in a prediction: all of it, or what the user named with `of`.
