@@ -90,11 +90,11 @@ def by_training(
     """`Task.held_out` of each fold, by a model that was fine-tuned (`full`) on the others.
 
     Args:
-        task: Has learnt its labels.
-        modality: Loaded from `weights`.
-        examples: With encoded labels.
-        parts: Fold of each, from `parts_of`.
-        weights: A run, model directory or Hub name.
+        task: With its labels learnt; a fresh model is built in it for each fold.
+        modality: As `weights` have it.
+        examples: Labelled.
+        parts: Numbers of the folds, one an example.
+        weights: What each training starts from.
         budget: Of each training.
         seed: Of head, order and dropout.
     """

@@ -98,7 +98,7 @@ class PairTask(Task):
         """
         counts = np.zeros(max(self.num_outputs, 2))
         for label in labels:
-            answers = self.answers(torch.from_numpy(as_coordinates(label)))
+            answers = self.truth(label)
             counts += np.bincount(answers[answers >= 0].numpy(), minlength=len(counts))
         if not counts.any() or (self.num_outputs == 1 and not counts[1]):
             raise DataError(
@@ -202,6 +202,10 @@ class PairTask(Task):
         size = min(length, self.crop, self.window)
         start = int(rng.integers(0, length - size + 1))
         return start, start + size
+
+    def truth(self, label: Any) -> Tensor:
+        """The answer for each pair of a raw label, -1 where unknown, shape (residues, residues)."""
+        return self.answers(torch.from_numpy(as_coordinates(label)))
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """Pairs whose answer is known."""

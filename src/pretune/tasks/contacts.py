@@ -127,7 +127,7 @@ class Contacts(PairTask):
         """Of pairs that were named and are known."""
         sure, right = [], []
         for prediction, label in zip(predictions, labels, strict=True):
-            truth = self.answers(torch.from_numpy(np.asarray(label, np.float32))).numpy()
+            truth = self.truth(label).numpy()
             named = [(p, truth[i - 1, j - 1]) for i, j, p in prediction["contacts"]]
             sure += [p for p, touch in named if touch >= 0]
             right += [float(touch) for _, touch in named if touch >= 0]
@@ -141,7 +141,7 @@ class Contacts(PairTask):
 
     def mistake(self, prediction: Prediction, label: Any) -> tuple[str, Any] | None:
         """The likeliest pair that does not touch."""
-        answers = self.answers(torch.from_numpy(np.asarray(label, np.float32))).numpy()
+        answers = self.truth(label).numpy()
         pair = next((p for p in self.likeliest(prediction) if answers[p[0] - 1, p[1] - 1] == 0), None)
         return pair and (f"It holds {pair[0]} and {pair[1]} for a contact, which they are not.", pair)
 
