@@ -277,6 +277,7 @@ def test_wrong_tags_are_found(tmp_path, capsys):
     tokens = rows[int(first["row"]) - 1]["tokens"]
     word, place = next((t, i + 1) for i, t in enumerate(tokens) if t in planted.PEOPLE)
     assert first["given"] == f"{word} (word {place}): B-LOC"
+    assert first["input"] == " ".join(tokens)[:60]
     assert "Held-out predictions reach f1" in " ".join(out.split())
 
 

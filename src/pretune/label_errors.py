@@ -68,7 +68,7 @@ class SuspectReport:
         num_records: All that were looked at.
         metric: The task's primary one.
         score: Its value for the cross-validated predictions, against the labels as given: what the suspicion rests on.
-        rows: Sorted by the probability of the given label, lowest first.
+        rows: The most doubtful first.
     """
 
     num_records: int
@@ -231,7 +231,7 @@ def _suspect(doubt: Doubt, row: Mapping[str, Any], task: Task) -> Suspect:
 def _short(value: Any) -> str:
     if isinstance(value, Mapping):
         value = value.get("path") or "given as data"
-    text = " ".join(str(value).split())
+    text = " ".join(map(str, value) if isinstance(value, list | tuple) else str(value).split())
     return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
 
 
