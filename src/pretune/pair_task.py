@@ -272,16 +272,20 @@ class PairTask(Task):
             near = separations(length, odds.device) < min(6, length - 1)
             return odds.masked_fill(near, -torch.inf).flatten(1).amax(1)
         i, j = as_pair(of)
-        if getattr(self.model.pair_head, "only", None) is not None:
+        if getattr(self._head, "only", None) is not None:
             return odds[:, 0, 1]
         if max(i, j) > length:
             raise ConfigError(f"There is no contact {i}-{j}: the model sees {length} residues, counted from 1.")
         return odds[:, i - 1, j - 1]
 
+    @property
+    def _head(self) -> Any:
+        return getattr(self.model, "pair_head", None)
+
     @contextlib.contextmanager
     def narrowed(self, of: Any) -> Iterator[None]:
         """Inside, the model answers for the pair alone, where pairs do not depend on each other."""
-        head = self.model.pair_head
+        head = self._head
         if of is None or not isinstance(head, PairwiseHead) or head.blocks:
             yield
             return
