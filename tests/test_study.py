@@ -282,3 +282,25 @@ def test_every_modality_has_its_study(kind: str, tmp_path: Path) -> None:
     assert all(-1 <= s["score"] <= 1 for s in found.facts["scores"])
     assert ("baseline" in {a.name for a in found.arms}) == (task not in ("ctc", "detection", "segmentation"))
     assert found.verdict
+
+
+def test_boxes_have_the_usual_size_that_finetune_gives_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, pool = planted_images.boxed(24), planted_images.boxed(40, seed=1)
+    options = {"size": "tiny", "budget": "2steps", "batch_size": 4, "modality": "image"}
+    pretune.pretrain(
+        [{"image": r["image"]} for r in pool], out=str(tmp_path / "pre"), objective="autoencoder", **options
+    )
+    train, units = study_cells.train, []
+
+    def watched(ready: Any, *given: Any, **more: Any) -> Any:
+        units.append(ready.method.model.config.dense["unit"])
+        return train(ready, *given, **more)
+
+    monkeypatch.setattr(study_cells, "train", watched)
+    how = {"from_": str(tmp_path / "pre"), "task": "detection", "modality": "image", "test": pool}
+    study = QUICK | {"labels": "all", "seeds": 2, "strategies": "full,freeze"}
+    pretune.study(data, out=str(tmp_path / "s"), **how, **study)
+    alone = pretune.finetune(data, out=str(tmp_path / "ft"), valid_rate=0.0, budget="2steps", batch_size=4, **how)
+    config = json.loads((alone.path / "model" / "config.json").read_text())
+    assert len(units) == 6
+    assert units == pytest.approx([config["dense"]["unit"]] * 6)

@@ -161,10 +161,13 @@ class Bench(contextlib.ExitStack):
         task = copy.deepcopy(side.fresh, {id(side.source): side.source})
         labels = [self.plan.pool_labels[i] for i in chosen]
         task.learn_labels(labels)
+        # before the model is built: its outputs are scaled by what is learnt here (the usual side of a box)
+        examples = [task.labelled(side.pool[i], label) for i, label in zip(chosen, labels, strict=True)]
         weights = encoder.read_config(arm.source) if arm.kind == SCRATCH else arm.source
         ready = ready_to_train(task, side.source, arm.strategies(), weights, None, seed)
         pool, test, waited = self._replayed(arm, side, task, ready.strategies)
-        examples = [task.labelled(pool[i], label) for i, label in zip(chosen, labels, strict=True)]
+        if pool is not side.pool:
+            examples = [task.labelled(pool[i], label) for i, label in zip(chosen, labels, strict=True)]
         with TemporaryDirectory(dir=self.working) as folder:
             fitted = train(
                 ready, examples, [], [], run=RunDirectory(folder), state=None, budget=self.plan.budget,
