@@ -18,8 +18,7 @@ import pretune
 from pretune import shifts
 from pretune.errors import ConfigError, DataError, RunError
 from pretune.intervals import Interval
-from pretune.label_doubts import box_doubts, value_doubts
-from pretune.label_errors import doubtful
+from pretune.label_doubts import box_doubts, doubtful, value_doubts
 from pretune.resampling import scored
 from pretune.tasks.classification import Classification
 from pretune.tasks.regression import Regression

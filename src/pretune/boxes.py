@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "CROWD",
+    "FITS",
     "NO_OBJECT",
     "Targets",
     "box_loss",
@@ -12,9 +13,11 @@ __all__ = [
     "heat_loss",
     "iou",
     "nms",
+    "overlap",
 ]
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +29,9 @@ NO_OBJECT = -1
 
 CROWD = -2
 """Class of a region where nothing is right or wrong: a crowd, a difficult or a cut object."""
+
+FITS = 0.5
+"""Overlap from which on a box is that of an object."""
 
 _SPREAD = 0.54
 """Share of a box that its Gaussian covers (alpha of TTFNet)."""
@@ -39,6 +45,16 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
     low, high = torch.maximum(a[:, None, :2], b[None, :, :2]), torch.minimum(a[:, None, 2:], b[None, :, 2:])
     both = (high - low).clamp(min=0).prod(-1)
     return both / (_area(a)[:, None] + _area(b)[None] - both).clamp(min=1e-9)
+
+
+def overlap(box: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> float:
+    """The largest IoU of a box with one of others, each with ``box`` [left, top, width, height]; 0 without others."""
+    return float(iou(_as_corners([box["box"]]), _as_corners([t["box"] for t in others])).max()) if others else 0.0
+
+
+def _as_corners(boxes: Sequence[Sequence[float]]) -> Tensor:
+    found = torch.tensor(boxes, dtype=torch.float32)
+    return torch.cat([found[:, :2], found[:, :2] + found[:, 2:]], dim=1)
 
 
 def generalized_iou(a: Tensor, b: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Labels that held-out predictions contradict: of words and values (cleanlab) and of boxes."""
+"""Labels that held-out predictions contradict: of classes, words and values (cleanlab) and of boxes."""
 
 from __future__ import annotations
 
-__all__ = ["Doubt", "box_doubts", "rare_classes", "value_doubts", "word_doubts"]
+__all__ = ["Doubt", "box_doubts", "class_doubts", "doubtful", "value_doubts", "word_doubts"]
 
 import contextlib
 import warnings
@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from pretune.boxes import iou
+from pretune.boxes import FITS, overlap
 
 _BY_CLASS = {"adjust_pred_probs": True}
 """Of entities a model is less sure than of what is none: probabilities are ranked less their mean over the class."""
@@ -42,6 +41,67 @@ class Doubt:
     given_probability: float
 
 
+def class_doubts(
+    found: Sequence[Mapping[str, Any]], labels: Sequence[Any], names: Sequence[str], *, separator: str | None = None
+) -> list[Doubt]:
+    """Labels that confident learning prunes (Northcutt, Jiang & Chuang 2021), the least probable first.
+
+    Args:
+        found: With ``probabilities`` by name.
+        labels: One name a record, or a list of them.
+        names: Of the classes.
+        separator: Joins the labels of a record where each has a list of them.
+    """
+    # a class of few records may be absent from a fold's training data: then it has no probability
+    p = np.array([[f["probabilities"].get(n, 0.0) for n in names] for f in found], np.float64)
+    doubted = doubtful(labels, names, p, several=separator is not None)
+    if separator is None:
+        return [_class(i, labels[i], p[i], names) for i in doubted]
+    return [_classes(i, labels[i], p[i], names, separator) for i in doubted]
+
+
+def doubtful(
+    labels: Sequence[Any], names: Sequence[str], probabilities: NDArray[np.float64], *, several: bool = False
+) -> list[int]:
+    """Positions of labels that confident learning prunes, the least probable label first.
+
+    Args:
+        labels: One name a record, or a list of them.
+        names: Of the columns of `probabilities`.
+        probabilities: Out-of-sample, shape (records, classes).
+        several: Whether a record has a list of labels.
+    """
+    place = {name: i for i, name in enumerate(names)}
+    if several:
+        from cleanlab.multilabel_classification.filter import find_label_issues as find_several
+
+        numbers: Any = [[place[n] for n in label] for label in labels]
+        found = find_several(numbers, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
+    else:
+        from cleanlab.filter import find_label_issues
+
+        numbers = np.array([place[label] for label in labels])
+        with _rare_classes():
+            found = find_label_issues(numbers, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
+    return [int(i) for i in found]
+
+
+def _class(record: int, label: str, p: NDArray[np.float64], names: Sequence[str]) -> Doubt:
+    best = _best_but(p, given := names.index(label))
+    return Doubt(record, label, names[best], float(p[best]), float(p[given]))
+
+
+def _classes(record: int, label: Sequence[str], p: NDArray[np.float64], names: Sequence[str], separator: str) -> Doubt:
+    wrong = np.abs(np.isin(names, label) - p)
+    suggested = separator.join(n for n, v in zip(names, p, strict=True) if v >= 0.5)
+    return Doubt(record, separator.join(label), suggested, float(wrong.max()), float(1 - wrong.max()))
+
+
+def _best_but(odds: NDArray[np.float64], given: int) -> int:
+    """The likeliest class beside the given one."""
+    return int(np.where(np.arange(len(odds)) == given, -1.0, odds).argmax())
+
+
 def word_doubts(found: Sequence[Mapping[str, Any]], tags: Sequence[Sequence[str]], names: Sequence[str]) -> list[Doubt]:
     """Words whose tags confident learning prunes (Wang & Mueller 2022), the least probable of each record.
 
@@ -55,7 +115,7 @@ def word_doubts(found: Sequence[Mapping[str, Any]], tags: Sequence[Sequence[str]
     place = {name: i for i, name in enumerate(names)}
     numbers = [[place[tag] for tag in row] for row in tags]
     odds = [p["each"] for p in found]
-    with rare_classes():
+    with _rare_classes():
         issues = find_label_issues(
             numbers, odds, return_indices_ranked_by="self_confidence", rank_by_kwargs=_BY_CLASS, n_jobs=1
         )
@@ -67,7 +127,7 @@ def word_doubts(found: Sequence[Mapping[str, Any]], tags: Sequence[Sequence[str]
 
 
 @contextlib.contextmanager
-def rare_classes() -> Iterator[None]:
+def _rare_classes() -> Iterator[None]:
     """Inside, cleanlab does not warn that a class with one record or none cannot be judged."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "May not flag all label issues", UserWarning)
@@ -77,7 +137,7 @@ def rare_classes() -> Iterator[None]:
 def _word(
     record: int, at: int, more: int, odds: NDArray[np.float64], given: int, word: str, names: Sequence[str]
 ) -> Doubt:
-    best = int(np.where(np.arange(len(names)) == given, -1.0, odds).argmax())
+    best = _best_but(odds, given)
     others = f", and {more} more" if more else ""
     said = f"{word} (word {at + 1}): {names[given]}{others}"
     return Doubt(record, said, names[best], float(odds[best]), float(odds[given]))
@@ -116,7 +176,7 @@ def box_doubts(
     strangers: list[tuple[int, Mapping[str, Any]]] = []
     for record, (boxes, labels) in enumerate(zip(found, given, strict=True)):
         for box in boxes:
-            if _over(box, [b for b in labels if b["label"] == box["label"]]):
+            if overlap(box, [b for b in labels if b["label"] == box["label"]]) >= FITS:
                 matched.setdefault(box["label"], []).append(box["score"])
             else:
                 strangers.append((record, box))
@@ -129,16 +189,7 @@ def box_doubts(
 
 
 def _box(record: int, box: Mapping[str, Any], labels: Sequence[Mapping[str, Any]]) -> Doubt:
-    there = [b["label"] for b in labels if _over(box, [b])]
+    there = [b["label"] for b in labels if overlap(box, [b]) >= FITS]
     place = ", ".join(f"{v:.0f}" for v in box["box"])
     said = there[0] if there else "nothing there"
     return Doubt(record, said, f"{box['label']} at {place}", float(box["score"]), 1 - float(box["score"]))
-
-
-def _over(box: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a box covers one of the others by half (IoU)."""
-    if not others:
-        return False
-    one, rest = (torch.tensor([b["box"] for b in part], dtype=torch.float32) for part in ([box], others))
-    one, rest = (torch.cat([b[:, :2], b[:, :2] + b[:, 2:]], dim=1) for b in (one, rest))
-    return bool((iou(one, rest) >= 0.5).any())

@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -22,14 +20,14 @@ from pretune import registry
 from pretune.checkpoint import write_text
 from pretune.errors import ConfigError, DataError, RunError, shortened
 from pretune.finetuning import processed, raw_labels
-from pretune.label_doubts import Doubt, rare_classes
+from pretune.label_doubts import Doubt
 from pretune.limits import check_numbers
 from pretune.modalities.base import Modality
 from pretune.objectives.base import require_kind
 from pretune.out_of_fold import by_baseline, by_probe, by_training, parts_of
 from pretune.pretraining import prepare
 from pretune.progress import say
-from pretune.tasks.base import Prediction, Task
+from pretune.tasks.base import Task
 from pretune.tasks.classification import Classification
 
 _SHOWN = 20
@@ -158,9 +156,9 @@ def suspects(
             found = by_probe(method, source, examples, parts, from_, seed)
         else:
             found = by_training(method, source, examples, parts, from_, budget or "10epochs", seed)
-    doubts = _of_classes(method, labels, found) if isinstance(method, Classification) else method.doubts(found, labels)
     score = float(method.metrics(found, labels)[method.primary])
-    return SuspectReport(len(labels), method.primary, score, [_suspect(d, records[d.record], method) for d in doubts])
+    rows = [_suspect(d, records[d.record], method) for d in method.doubts(found, labels)]
+    return SuspectReport(len(labels), method.primary, score, rows)
 
 
 def _check(task: Task, from_: str | None, budget: str | None) -> None:
@@ -172,53 +170,10 @@ def _check(task: Task, from_: str | None, budget: str | None) -> None:
         return
     if not task.can_doubt:
         able: dict[str, Any] = {name: registry.find("task", name) for name in registry.names("task")}
-        known = ", ".join(n for n, c in able.items() if c.can_doubt or c is Classification)
+        known = ", ".join(n for n, c in able.items() if c.can_doubt)
         raise ConfigError(f"Labels of {task.name} cannot be looked through, only those of {known}.")
     if from_ is None:
         raise ConfigError(f"For {task.name} a model is fine-tuned in each fold; name one with --from.")
-
-
-def _of_classes(task: Classification, labels: Sequence[Any], found: Sequence[Prediction]) -> list[Doubt]:
-    names = task.labels
-    # a class of few records may be absent from a fold's training data: then it has no probability
-    p = np.array([[f["probabilities"].get(n, 0.0) for n in names] for f in found], np.float64)
-    return [_of_class(task, i, labels[i], p[i]) for i in doubtful(labels, names, p, several=task.multi_label)]
-
-
-def doubtful(
-    labels: Sequence[Any], names: Sequence[str], probabilities: NDArray[np.float64], *, several: bool = False
-) -> list[int]:
-    """Positions of labels that confident learning prunes, the least probable label first.
-
-    Args:
-        labels: One name a record, or a list of them.
-        names: Of the columns of `probabilities`.
-        probabilities: Out-of-sample, shape (records, classes).
-        several: Whether a record has a list of labels.
-    """
-    place = {name: i for i, name in enumerate(names)}
-    if several:
-        from cleanlab.multilabel_classification.filter import find_label_issues as find_several
-
-        numbers: Any = [[place[n] for n in label] for label in labels]
-        found = find_several(numbers, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
-    else:
-        from cleanlab.filter import find_label_issues
-
-        numbers = np.array([place[label] for label in labels])
-        with rare_classes():
-            found = find_label_issues(numbers, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
-    return [int(i) for i in found]
-
-
-def _of_class(task: Classification, record: int, label: Any, p: NDArray[np.float64]) -> Doubt:
-    names = task.labels
-    if task.multi_label:
-        wrong = np.abs(np.isin(names, label) - p)
-        suggested = task.separator.join(n for n, v in zip(names, p, strict=True) if v >= 0.5)
-        return Doubt(record, task.separator.join(label), suggested, float(wrong.max()), float(1 - wrong.max()))
-    best = int(np.where(np.array(names) == label, -1.0, p).argmax())
-    return Doubt(record, label, names[best], float(p[best]), float(p[names.index(label)]))
 
 
 def _suspect(doubt: Doubt, row: Mapping[str, Any], task: Task) -> Suspect:

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["by_baseline", "by_probe", "by_training", "parts_of"]
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,17 +65,15 @@ def by_probe(
     # not what the head would read: the first token of an encoder without a trained head says little
     rows = StandardScaler().fit_transform(Embedder.of(task).examples(examples)) / 10
     targets = np.array([e["labels"] for e in examples])
-    found: list[Prediction] = [{}] * len(examples)
-    for k in range(int(parts.max()) + 1):
-        say(f"fold {k + 1} of {int(parts.max()) + 1}")
-        seen, held = parts != k, np.flatnonzero(parts == k)
+
+    def predicted(seen: list[int], held: list[int]) -> list[Prediction]:
         if task.multi_label:
             logits = label_logits(_several(rows[seen], targets[seen], rows[held]))
         else:
             logits = class_logits(_one(rows[seen], targets[seen], rows[held], len(task.labels), seed))
-        for i, prediction in zip(held.tolist(), task.decode(torch.from_numpy(logits), {}, []), strict=True):
-            found[i] = prediction
-    return found
+        return task.decode(torch.from_numpy(logits), {}, [])
+
+    return _each_fold(parts, predicted)
 
 
 def by_training(
@@ -98,20 +96,35 @@ def by_training(
         budget: Of each training.
         seed: Of head, order and dropout.
     """
-    found: list[Prediction] = [{}] * len(examples)
-    for k in range(int(parts.max()) + 1):
-        say(f"fold {k + 1} of {int(parts.max()) + 1}")
+
+    def predicted(seen: list[int], held: list[int]) -> list[Prediction]:
         with tempfile.TemporaryDirectory(prefix="pretune-folds-") as folder, hushed():
             run = RunDirectory(f"{folder}/run")
-            run.open({"verb": "suspects", "fold": k})
+            run.open({"verb": "suspects"})
             ready = ready_to_train(task, modality, registry.build_all("strategy", "full"), weights, None, seed)
-            seen = [examples[i] for i in np.flatnonzero(parts != k).tolist()]
             train(
-                ready, seen, [], [], run=run, state=None, budget=budget, min_steps=None, batch_size=16, seed=seed,
-                checkpoint_every="1000h",
+                ready, [examples[i] for i in seen], [], [], run=run, state=None, budget=budget, min_steps=None,
+                batch_size=16, seed=seed, checkpoint_every="1000h",
             )  # fmt: skip
-        held = np.flatnonzero(parts == k).tolist()
-        for i, prediction in zip(held, held_out(task, [examples[i] for i in held]), strict=True):
+        return held_out(task, [examples[i] for i in held])
+
+    return _each_fold(parts, predicted)
+
+
+def _each_fold(
+    parts: NDArray[np.int64], predicted: Callable[[list[int], list[int]], list[Prediction]]
+) -> list[Prediction]:
+    """What was predicted of each record, by what has seen the other folds.
+
+    Args:
+        parts: Fold of each record.
+        predicted: Takes the records that are seen and those that are held out; gives predictions of the latter.
+    """
+    found: list[Prediction] = [{}] * len(parts)
+    for k in range(int(parts.max()) + 1):
+        say(f"fold {k + 1} of {int(parts.max()) + 1}")
+        seen, held = (np.flatnonzero(m).tolist() for m in (parts != k, parts == k))
+        for i, prediction in zip(held, predicted(seen, held), strict=True):
             found[i] = prediction
     return found
 
@@ -167,15 +180,12 @@ def by_baseline(
     classical = _of_sound() if modality.kind == "waveform" else modality.baseline(Classification())
     if classical is None:
         raise ConfigError(f"There is no baseline for {modality.name}; give a model with --from.")
-    found: list[Prediction] = [{}] * len(records)
-    for k in range(int(parts.max()) + 1):
-        say(f"fold {k + 1} of {int(parts.max()) + 1}")
-        seen, held = (np.flatnonzero(m).tolist() for m in (parts != k, parts == k))
+
+    def predicted(seen: list[int], held: list[int]) -> list[Prediction]:
         known, names = [records[i] for i in seen], [labels[i] for i in seen]
-        predicted = classical.predict(known, names, [records[i] for i in held], seed)
-        for i, prediction in zip(held, predicted, strict=True):
-            found[i] = prediction
-    return found
+        return classical.predict(known, names, [records[i] for i in held], seed)
+
+    return _each_fold(parts, predicted)
 
 
 def _of_sound() -> Classical:

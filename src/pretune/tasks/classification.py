@@ -26,6 +26,7 @@ from transformers import (
 from pretune import features
 from pretune.conformity import Conformity, OfClass, OfLabels
 from pretune.errors import ConfigError, DataError, did_you_mean
+from pretune.label_doubts import Doubt, class_doubts
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.targets import class_target, label_mistake
 from pretune.tasks.base import Prediction, Reliability, Target, Task
@@ -60,6 +61,7 @@ class Classification(Task):
         "y",
     )
     primary: ClassVar[str] = "accuracy"
+    can_doubt: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -266,6 +268,11 @@ class Classification(Task):
     def conformity(self) -> Conformity:
         """Least-ambiguous sets of one label, or what is sure and what possible of several."""
         return OfLabels() if self.multi_label else OfClass()
+
+    def doubts(self, found: Sequence[Prediction], labels: Sequence[Any]) -> list[Doubt]:
+        """Labels whose record looks more like another class than records of that class usually do."""
+        separator = self.separator if self.multi_label else None
+        return class_doubts(found, labels, self.labels, separator=separator)
 
     def targets(self, prediction: Prediction, of: Any = None) -> list[Target]:
         """The predicted class, or the one that `of` names."""

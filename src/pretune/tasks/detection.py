@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from pretune import data, drawing, features
 from pretune.average_precision import AveragePrecision
 from pretune.box_sources import Thing, box_source, things
-from pretune.boxes import CROWD, NO_OBJECT, box_loss, gaussian_targets, heat_loss, iou, nms
+from pretune.boxes import CROWD, FITS, NO_OBJECT, box_loss, gaussian_targets, heat_loss, nms, overlap
 from pretune.canvas import View, place, seen_boxes
 from pretune.checkpoint import write_text
 from pretune.dense import STRIDE
@@ -39,7 +39,6 @@ _LEAST_SEEN = 0.4
 """Share of an object that a view must show for it to count as an object there."""
 
 _DRAWN = 0.3
-_FITS = 0.5
 _LIMIT = 4.0
 
 
@@ -255,10 +254,10 @@ class Detection(DenseTask):
         for prediction, label in zip(predictions, labels, strict=True):
             left = [t for t in things(label) if not t["crowd"]]
             for box in prediction["boxes"]:
-                fits = [_overlap(box, [t]) if t["label"] == box["label"] else 0.0 for t in left]
+                fits = [overlap(box, [t]) if t["label"] == box["label"] else 0.0 for t in left]
                 best = int(np.argmax(fits)) if fits else -1
                 sure.append(box["score"])
-                right.append(float(best >= 0 and fits[best] >= _FITS))
+                right.append(float(best >= 0 and fits[best] >= FITS))
                 if right[-1]:
                     left.pop(best)
         return "boxes found", sure, right
@@ -307,7 +306,7 @@ class Detection(DenseTask):
         """The surest box that covers no object of its class by half."""
         true = things(label)
         for box in (b for b in prediction["boxes"] if b["score"] >= _DRAWN):
-            if _overlap(box, [t for t in true if t["crowd"] or t["label"] == box["label"]]) < _FITS:
+            if overlap(box, [t for t in true if t["crowd"] or t["label"] == box["label"]]) < FITS:
                 return f"It sees {box['label']} where no box of that class is labelled.", box
         return None
 
@@ -343,13 +342,3 @@ class Detection(DenseTask):
 
         yield write
         write_text(folder / "results.json", json.dumps(results) + "\n")
-
-
-def _overlap(box: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> float:
-    """The largest IoU of a box with one of others."""
-    return float(iou(_as_corners([box["box"]]), _as_corners([t["box"] for t in others])).max()) if others else 0.0
-
-
-def _as_corners(boxes: Sequence[Sequence[float]]) -> Tensor:
-    found = torch.tensor(boxes, dtype=torch.float32)
-    return torch.cat([found[:, :2], found[:, :2] + found[:, 2:]], dim=1)
