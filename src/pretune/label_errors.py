@@ -6,7 +6,7 @@ __all__ = ["Suspect", "SuspectReport", "suspects", "suspects_command"]
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
