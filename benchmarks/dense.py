@@ -1,13 +1,15 @@
-"""Boxes and masks: test scores from scratch and from own pre-training, the same images, steps and seeds.
+"""Boxes and masks: was own pre-training worth it? Test scores after each objective and from scratch, paired.
 
-    pretune pretrain --data ../shared/data/bccd/train --modality image --modality.image_size 128 --objective mae \
-        --size tiny --budget 5m --out runs/bccd-mae
-    python benchmarks/dense.py --data ../shared/data --set bccd --pre mae=runs/bccd-mae --steps 300 \
-        --out runs/dense.jsonl
+    python benchmarks/dense.py --data ../shared/data --set bccd --budget 4m --labels 20,205 --seeds 3 --out runs/dense
+    python benchmarks/dense.py --data ../shared/data --set camvid --image_size 224 --resolution 224 ...
 
-Sets: ``bccd`` (detection; 205 images to learn from, 72 to test) and ``camvid`` (segmentation; 367 and 233). The
-validation file chooses the weights, the test file is only scored. Every run (set, arm, strategy, seed) is appended to
-the output when it is done; running again adds what is missing. Prints a Markdown table at the end.
+Sets: ``bccd`` (detection; 205 images to learn from, 72 to test) and ``camvid`` (segmentation; 367 and 233). Every
+objective pre-trains once for the same budget on all training images without labels, in OUT/SET-OBJECTIVE (an
+interrupted run goes on). Every cell (labels, seed, arm) then fine-tunes on the same images for the same steps; some
+images of the validation file, as many as it learns from and at most ``--valid``, choose the weights, and the test
+file is only scored. A cell is appended to OUT/SET.jsonl when it is done; running again adds what is missing. `mae`
+needs a ViT and `gan` a network without batch normalisation (here ConvNeXt): their control is that architecture from
+scratch. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -17,8 +19,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import pretune
-from pretune.intervals import mean_interval
+from few_labels import losses, pretrained
+from images import OBJECTIVES, family_of, table
+from pretune import registry
+from pretune.data import read_records
 from quality import measured
 
 CAMVID = [
@@ -35,71 +42,93 @@ CAMVID = [
     "Bicyclist",
 ]
 SETS: dict[str, dict[str, Any]] = {
-    "bccd": {"task": "detection", "splits": [f"bccd/{s}.json" for s in ("train", "valid", "test")]},
+    "bccd": {"task": {"name": "detection"}, "splits": "bccd/{}.json", "score": "map"},
     "camvid": {
         "task": {"name": "segmentation", "classes": CAMVID, "ignore_index": 11},
-        "splits": [f"camvid/{s}" for s in ("train", "valid", "test")],
+        "splits": "camvid/{}",
+        "score": "miou",
     },
 }
-SHOWN = {"bccd": ("map", "map50"), "camvid": ("miou", "accuracy")}
+OTHER = {"map": "map50", "miou": "accuracy"}
+"""A second score that is shown for each."""
 
 
-def run(options: argparse.Namespace, arm: str, source: str | None, seed: int) -> dict[str, Any]:
-    chosen = SETS[options.set]
-    train, valid, test = (str(options.data / s) for s in chosen["splits"])
-    start: dict[str, Any] = {"from_": source} if source else {"scratch": True, "size": options.size}
-    start |= {} if source else {"family": options.family}
+def records(data: Path, name: str, part: str) -> list[dict[str, Any]]:
+    """Images with their boxes or masks."""
+    chosen = SETS[name]
+    task, modality = registry.build("task", chosen["task"]), registry.build("modality", "image")
+    roles = task.input_roles(modality) | {task.label_role: task.label_columns}
+    source = task.source(str(data / chosen["splits"].format(part)))
+    return list(read_records(source, roles=roles, columns={}, required=task.required_roles(modality)))
+
+
+def drawn(found: list[dict[str, Any]], number: int, seed: int) -> list[dict[str, Any]]:
+    """Some of them at random."""
+    return [found[i] for i in np.random.default_rng(seed).permutation(len(found))[:number]]
+
+
+def tuned(
+    options: argparse.Namespace, arm: str, source: str, splits: dict[str, list[dict[str, Any]]], number: int, seed: int
+) -> dict[str, float]:
+    """Test scores of fine-tuning from a run, or from scratch with that run's architecture."""
+    task = SETS[options.set]["task"] | ({"resolution": options.resolution} if options.resolution else {})
     with tempfile.TemporaryDirectory(prefix="pretune-dense-") as folder:
         found = pretune.finetune(
-            train, valid=valid, test=test, task=chosen["task"], out=f"{folder}/run", seed=seed, lr=options.lr,
-            modality={"name": "image", "image_size": options.image_size},
-            strategy=options.strategy if source else "full", budget=f"{options.steps}steps",
-            batch_size=8, num_validations=3, checkpoint_every="1h", **start,
+            drawn(splits["train"], number, seed), valid=drawn(splits["valid"], min(number, options.valid), seed),
+            test=splits["test"], task=task, out=f"{folder}/run", from_=source, scratch=arm.startswith("scratch"),
+            modality="image", seed=seed, lr=options.lr, strategy=options.strategy, budget=f"{options.steps}steps",
+            batch_size=8, num_validations=3, checkpoint_every="1h",
         )  # fmt: skip
-    scores = {k: v for k, v in found.metrics.items() if k.startswith("test_")}
+    scores = {k.removeprefix("test_"): v for k, v in found.metrics.items() if k.startswith("test_")}
     return scores | {"seconds": found.fitted.seconds if found.fitted else 0.0}
 
 
-def table(done: list[dict[str, Any]]) -> str:
-    lines = ["| set | start | strategy | steps | seeds | scores on test |", "|---|---|---|---|---|---|"]
-    cells: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in done:
-        cells.setdefault((row["set"], row["arm"], row["strategy"], row["steps"]), []).append(row)
-    for key, found in sorted(cells.items(), key=str):
-        shown = [f"{name} {_mean([r[f'test_{name}'] for r in found])}" for name in SHOWN[key[0]]]
-        lines.append(f"| {' | '.join(map(str, key))} | {len(found)} | {', '.join(shown)} |")
-    return "\n".join(lines)
-
-
-def _mean(values: list[float]) -> str:
-    if len(values) < 2:
-        return f"{values[0]:.3f}"
-    mean = mean_interval(values)
-    return f"{mean.value:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
-
-
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--set", choices=SETS, required=True)
-    parser.add_argument("--pre", action="append", default=[], help="NAME=RUN of a pre-trained encoder")
-    parser.add_argument("--strategy", default="full", help="of runs from a pre-trained encoder")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--objectives", default=OBJECTIVES)
+    parser.add_argument("--option", action="append", default=[], help="OBJECTIVE.OPTION=VALUE")
+    parser.add_argument("--budget", default="4m", help="of each pre-training")
+    parser.add_argument("--size", default="tiny")
+    parser.add_argument("--family", default="resnet")
+    parser.add_argument("--image_size", type=int, default=128, help="of pre-training")
+    parser.add_argument("--resolution", type=int, default=None, help="longer side of the working size")
+    parser.add_argument("--labels", default="20,205", help="numbers of images with boxes or masks")
+    parser.add_argument("--valid", type=int, default=30, help="most images that choose the weights")
+    parser.add_argument("--strategy", default="full")
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--image_size", type=int, default=128)
-    parser.add_argument("--size", default="tiny", help="from scratch")
-    parser.add_argument("--family", default="vit", help="from scratch")
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
-    arms: dict[str, str | None] = {f"scratch {options.family}": None, **dict(p.split("=", 1) for p in options.pre)}
-    cells = [
-        {"set": options.set, "arm": arm, "strategy": options.strategy if source else "full", "seed": seed,
-         "steps": options.steps}
-        for seed in range(options.seeds) for arm, source in arms.items()
-    ]  # fmt: skip
-    done = measured(options.out, cells, lambda cell: run(options, cell["arm"], arms[cell["arm"]], cell["seed"]))
-    print(table(done))
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    options.out.mkdir(parents=True, exist_ok=True)
+    splits = {part: records(options.data, options.set, part) for part in ("train", "valid", "test")}
+    families = {name: family_of(options, name) for name in options.objectives.split(",")}
+    pool = [{"image": r["image"]} for r in splits["train"]]
+    modality = {"name": "image", "image_size": options.image_size}
+    runs = {
+        n: pretrained(options, n, pool, options.out / f"{options.set}-{n}", modality=modality, family=family)
+        for n, family in families.items()
+    }
+    sources = {f"scratch {f}": runs[n]["folder"] for n, f in families.items()} | {
+        n: r["folder"] for n, r in runs.items()
+    }
+    arms = {a: a for a in sources} | {n: f"scratch {f}" for n, f in families.items()}
+    numbers, seeds = [int(n) for n in options.labels.split(",")], range(options.seeds)
+    cells = [{"labels": n, "seed": s, "arm": a} for n in numbers for s in seeds for a in arms]
+    done = measured(
+        options.out / f"{options.set}.jsonl",
+        cells,
+        lambda cell: tuned(options, cell["arm"], sources[cell["arm"]], splits, cell["labels"], cell["seed"]),
+    )
+    for score in (SETS[options.set]["score"], OTHER[SETS[options.set]["score"]]):
+        print(score, table(done, arms, score), sep="\n\n", end="\n\n")
+    print(losses(runs, seen="images seen", shown=",.0f"))
 
 
 if __name__ == "__main__":

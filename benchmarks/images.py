@@ -89,10 +89,10 @@ def tuned(
     }
 
 
-def table(done: list[dict[str, Any]], arms: dict[str, str]) -> str:
-    """A row an arm: accuracy at every number of labels, and the gain paired by seed over the arm that `arms` names."""
+def table(done: list[dict[str, Any]], arms: dict[str, str], score: str = "accuracy") -> str:
+    """A row an arm: its score at every number of labels, and the gain paired by seed over the arm that `arms` names."""
     numbers = sorted({d["labels"] for d in done})
-    cells = {(d["labels"], d["arm"], d["seed"]): d["accuracy"] for d in done}
+    cells = {(d["labels"], d["arm"], d["seed"]): d[score] for d in done}
     lines = ["| arm | " + " | ".join(f"{n} labels | gain" for n in numbers) + " |", "|---|" + "---|---|" * len(numbers)]
     for arm, control in arms.items():
         row = []

@@ -12,6 +12,7 @@ import yaml
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 import planted
+import planted_models
 from pretune import evaluation
 from pretune.errors import ConfigError, ModelError, RunError
 from pretune.predicting import load
@@ -88,6 +89,34 @@ def test_where_bf16_decides_nothing_all_is_exact(predictor, monkeypatch):
     assert [p["label"] for p in predictor.predict(inputs)] == [p["label"] for p in exact]
     for a, b in zip(predictor.predict(inputs), exact, strict=True):
         assert a["probabilities"] == pytest.approx(b["probabilities"], abs=1e-5)
+
+
+NUMBERS = {
+    "value": lambda: planted_models.text("regression", False),
+    "boxes": lambda: planted_models.image("detection", False),
+    "masks": lambda: planted_models.image("segmentation", False),
+    "transcript": lambda: planted_models.sound("ctc", False),
+    "contacts": lambda: planted_models.sequence("contacts", False, True),
+    "structure": lambda: planted_models.sequence("structure", False, True),
+}
+
+
+@pytest.mark.parametrize("what", NUMBERS)
+def test_what_has_no_leads_is_rounded_where_that_is_asked_for(what, monkeypatch):
+    predictor, record, _, _ = NUMBERS[what]()
+    forward, rounded = predictor.task.forward, []
+
+    def watched(batch):
+        rounded.append(torch.is_autocast_enabled("cpu"))
+        return forward(batch)
+
+    monkeypatch.setattr(predictor.task, "forward", watched)
+    for precision in ("fp32", "bf16"):
+        monkeypatch.setattr(predictor, "precision", precision)
+        rounded.clear()
+        (found,) = predictor.predict([record])
+        assert "error" not in found
+        assert rounded == [precision == "bf16"]
 
 
 def test_a_lead_can_move_by_no_more_than_is_said():

@@ -45,7 +45,7 @@ class DenseTask(Task):
     accepts: ClassVar[frozenset[str]] = frozenset({"pixels"})
     roles: ClassVar[Mapping[str, Sequence[str]] | None] = data.IMAGE_COLUMNS
     stratified: ClassVar[bool] = False
-    exact_in_bf16: ClassVar[bool] = False
+    has_leads: ClassVar[bool] = False
     purpose: ClassVar[str]
     """End of the model's class name."""
 

@@ -62,14 +62,16 @@ def predictions(
         batch_size: Most examples in a batch; batches of long ones are smaller: at most 64 x `batch_size`
             padded elements, or one example.
         precision: ``fp32``, or ``bf16``: then batches run in bfloat16, and the examples whose answer rounding could
-            change (`Task.lead`) once more in float32, so that the labels are the same.
+            change (`Task.lead`) once more in float32, so that the labels are the same; of a task without such leads
+            (`Task.has_leads`) none.
     """
     found: list[Prediction] = [{}] * len(examples)
     left: Sequence[int] = range(len(examples))
+    final = "fp32" if task.has_leads else precision
     with evaluating(task), torch.inference_mode():
-        if precision == "bf16" and len(examples) >= _MEASURED * 4:
+        if final != precision and len(examples) >= _MEASURED * 4:
             left = _rounded(found, task, examples, batch_size)
-        for places, logits, batch in _batches(task, examples, left, batch_size):
+        for places, logits, batch in _batches(task, examples, left, batch_size, final):
             _put(found, task.decode, examples, places, logits, batch)
     return found
 
@@ -91,7 +93,7 @@ def _rounded(found: list[Prediction], task: Task, examples: Sequence[Example], b
     margin = _margin(task, examples, batch_size)
     done: list[int] = []
     doubtful: list[int] = []
-    for places, logits, batch in _batches(task, examples, range(len(examples)), batch_size, rounded=True):
+    for places, logits, batch in _batches(task, examples, range(len(examples)), batch_size, "bf16"):
         _put(found, task.decode, examples, places, logits, batch)
         done += places
         doubtful += [
@@ -106,17 +108,17 @@ def _margin(task: Task, examples: Sequence[Example], batch_size: int) -> float:
     """Three times the most that bfloat16 moves a lead in some examples of all lengths."""
     order = sorted(range(len(examples)), key=lambda i: task.modality.length(examples[i]))
     some = evenly_spaced(order, _MEASURED)
-    pairs = zip(*(_batches(task, examples, some, batch_size, rounded=way) for way in (True, False)), strict=True)
+    pairs = zip(*(_batches(task, examples, some, batch_size, way) for way in ("bf16", "fp32")), strict=True)
     return 3 * max(float(task.moved(rough, exact).max()) for (_, rough, _), (_, exact, _) in pairs)
 
 
 def _batches(
-    task: Task, examples: Sequence[Example], wanted: Sequence[int], batch_size: int, *, rounded: bool = False
+    task: Task, examples: Sequence[Example], wanted: Sequence[int], batch_size: int, precision: str = "fp32"
 ) -> Iterator[tuple[list[int], torch.Tensor, Batch]]:
     """Batches of similar length: the places of their examples, logits, and what the model was given."""
     for chosen in buckets([task.modality.length(examples[i]) for i in wanted], batch_size):
         places = [wanted[i] for i in chosen]
-        yield places, *_logits(task, [examples[i] for i in places], rounded)
+        yield places, *_logits(task, [examples[i] for i in places], precision)
 
 
 def _put(
@@ -131,10 +133,10 @@ def _put(
         found[place] = prediction
 
 
-def _logits(task: Task, members: Sequence[Example], rounded: bool) -> tuple[torch.Tensor, Batch]:
-    """Mean logits of the views of some examples, in bfloat16 where `rounded`, and the batch of their first view."""
+def _logits(task: Task, members: Sequence[Example], precision: str) -> tuple[torch.Tensor, Batch]:
+    """Mean logits of the views of some examples, and the batch of their first view."""
     batches = [to_device(task.collate(view), task.device) for view in task.modality.views(members)]
-    with torch.autocast(task.device.type, torch.bfloat16, enabled=rounded):
+    with torch.autocast(task.device.type, torch.bfloat16, enabled=precision == "bf16"):
         logits = [task(batch)["logits"].float() for batch in batches]
     return (logits[0] if len(logits) == 1 else torch.stack(logits).mean(0)), batches[0]
 

@@ -44,7 +44,7 @@ class PairTask(Task):
     label_role: ClassVar[str] = "structure"
     stratified: ClassVar[bool] = False
     truncates: ClassVar[bool] = False
-    exact_in_bf16: ClassVar[bool] = False
+    has_leads: ClassVar[bool] = False
     purpose: ClassVar[str]
     """End of the model's class name."""
 

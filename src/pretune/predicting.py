@@ -171,8 +171,9 @@ def load(run: str | Path, *, precision: str | None = None, task: Mapping[str, An
 
     Args:
         run: A run directory that `pretune finetune` wrote.
-        precision: ``fp32`` or ``bf16``; not given: bf16 where the hardware is faster in it. Either gives the same
-            labels; bf16 probabilities differ by up to some thousandths.
+        precision: ``fp32`` or ``bf16``; not given: bf16 where the hardware is faster in it and the task gives labels.
+            Either gives the same labels; bf16 probabilities differ by up to some thousandths. Numbers, boxes, masks,
+            transcripts and maps are computed in bf16 only where it is asked for, and are then as exact as it is.
         task: Options of its task that prediction reads, other than it was trained with: ``{"decoder": "beam"}``.
 
     Raises:
@@ -202,8 +203,9 @@ def load(run: str | Path, *, precision: str | None = None, task: Mapping[str, An
     found.restore(model, modality)
     found.used = lineage_of(path).get("roles", [])
     found.to(machine.device())
-    rounded = found.exact_in_bf16 and len(model.config.id2label or {}) > 1
-    numbers = machine.precision_for(machine.device(), precision) if rounded else "fp32"
+    if precision is None and not found.has_leads:
+        precision = "fp32"
+    numbers = machine.precision_for(machine.device(), precision)
     return Predictor(found, path=path, precision=numbers)
 
 

@@ -48,7 +48,8 @@ def predict(
         data: File, folder, Hub name, ``-`` for standard input, list, DataFrame or Dataset.
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
         batch_size: Most records in one run of the model.
-        precision: ``fp32`` or ``bf16`` (same labels); not given: bf16 where the hardware is faster in it.
+        precision: ``fp32`` or ``bf16`` (same labels; numbers, boxes, masks and transcripts are as exact as it is); not
+            given: bf16 where the hardware is faster in it and the task gives labels.
         files: A folder for what the task can also write: drawn boxes and COCO results, masks and overlays.
         abstain: Coverage, such as 0.95: adds the ``set`` (of numbers ``low`` and ``high``) that holds the true answer
             so often, and gives none where it is not one answer. Of a run that `calibrate` has seen; in float32.
@@ -135,7 +136,8 @@ def predict_command(
         data: File, folder, Hub name, or - for standard input.
         columns: Column of each role, where the usual names do not fit.
         batch_size: Most records in one run of the model.
-        precision: fp32 or bf16 (same labels); not given: bf16 where the hardware is faster in it.
+        precision: fp32 or bf16 (same labels; numbers, boxes, masks and transcripts are as exact as it is); not given:
+            bf16 where the hardware is faster in it and the task gives labels.
         files: A folder for what the task can also write: drawn boxes and COCO results, masks and overlays.
         abstain: Coverage, such as 0.95: adds the set of answers (of numbers low and high) that holds the true one so
             often, and gives none where it is not one answer; needs `pretune calibrate`.

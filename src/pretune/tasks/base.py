@@ -83,8 +83,9 @@ class Task(Objective):
     lr_multiple: ClassVar[float] = 1.0
     """Times the default learning rate of fine-tuning."""
 
-    exact_in_bf16: ClassVar[bool] = True
-    """Whether `lead` finds the few records whose answer bfloat16 could change; if not, prediction is in float32."""
+    has_leads: ClassVar[bool] = True
+    """Whether `lead` finds the few records whose answer rounding could change; if not, prediction is in float32 unless
+    another precision is asked for."""
 
     can_doubt: ClassVar[bool] = False
     """Whether `doubts` says which labels are probably wrong."""
@@ -190,9 +191,7 @@ class Task(Objective):
         raise NotImplementedError
 
     def lead(self, logits: Tensor) -> Tensor:
-        """By how many logits the least sure answer of each record leads, shape (batch,); 0 where numbers count."""
-        if logits.shape[-1] < 2:
-            return torch.zeros(len(logits), device=logits.device)
+        """By how many logits the least sure answer of each record leads, shape (batch,)."""
         best, second = logits.topk(2, dim=-1).values.unbind(-1)
         return (best - second).reshape(len(logits), -1).amin(1)
 

@@ -56,7 +56,7 @@ class Ctc(Task):
     label_role: ClassVar[str] = "text"
     stratified: ClassVar[bool] = False
     truncates: ClassVar[bool] = False
-    exact_in_bf16: ClassVar[bool] = False
+    has_leads: ClassVar[bool] = False
     lr_multiple: ClassVar[float] = 3.0  # at the usual rate hundreds of steps pass before it says anything
     primary: ClassVar[str] = "char_accuracy"
     no_target: ClassVar[str] = "No word was heard here."

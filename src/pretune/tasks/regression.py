@@ -47,6 +47,7 @@ class Regression(Task):
     stratified: ClassVar[bool] = False
     primary: ClassVar[str] = "pearson"
     can_doubt: ClassVar[bool] = True
+    has_leads: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
