@@ -4,6 +4,7 @@
     python benchmarks/peers.py finetune --train train.jsonl --test test.jsonl [--epochs 1] [--bf16 --steps 5]
     python benchmarks/peers.py frozen   --train train.jsonl --test test.jsonl [--epochs 5]
     python benchmarks/peers.py mae --images folder [--batch 128] [--bf16] [--steps 30]
+    python benchmarks/peers.py mae_photos --images folder [--batch 64]
     python benchmarks/peers.py predict  --test test.jsonl [--model runs/ft/model]
 
 Run each in its own process, so that neither side sees the other's allocator, thread or library settings.
@@ -160,6 +161,27 @@ class Labelled(Pictures):
         return super().__getitem__(index) | {"labels": self.labels[index]}
 
 
+class Photos(torch.utils.data.Dataset):
+    """Photos of any size: decoded, cropped at random, resized and normalised when asked for, as in run_mae.py."""
+
+    def __init__(self, folder: Path, side: int, seed: int) -> None:
+        self.files = sorted(f for f in folder.rglob("*") if f.suffix in (".jpg", ".png"))
+        self.side, self.rng = side, np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        image = Image.open(self.files[index]).convert("RGB")
+        short = min(image.size) * self.rng.uniform(0.2, 1) ** 0.5
+        left, top = (self.rng.uniform(0, side - short) for side in image.size)
+        box = (left, top, left + short, top + short)
+        pixels = np.asarray(image.resize((self.side, self.side), Image.Resampling.BICUBIC, box=box))
+        pixels = pixels[:, ::-1] if self.rng.random() < 0.5 else pixels
+        found = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float()
+        return {"pixel_values": (found / 255 - 0.5) / 0.25}
+
+
 def images(options: argparse.Namespace) -> dict[str, Any]:
     """A ViT on labelled pictures, all of it or (``frozen_images``) its head alone: images a second."""
     model = AutoModelForImageClassification.from_pretrained(options.model, num_labels=10)
@@ -178,14 +200,18 @@ def images(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def mae(options: argparse.Namespace) -> dict[str, Any]:
-    """ViT 6 x 192 with a decoder of 2 x 128, 32 pixels in patches of 4, three quarters hidden: images a second."""
+    """ViT 6 x 192 with a decoder of 2 x 128, three quarters hidden: images a second.
+
+    32 pixels in patches of 4, or (``mae_photos``) 224 in patches of 16.
+    """
+    side, patch = (224, 16) if options.command == "mae_photos" else (32, 4)
     config = ViTMAEConfig(
         hidden_size=192,
         num_hidden_layers=6,
         num_attention_heads=3,
         intermediate_size=768,
-        image_size=32,
-        patch_size=4,
+        image_size=side,
+        patch_size=patch,
         decoder_hidden_size=128,
         decoder_num_hidden_layers=2,
         decoder_num_attention_heads=4,
@@ -193,11 +219,12 @@ def mae(options: argparse.Namespace) -> dict[str, Any]:
         norm_pix_loss=True,
     )
     clock = Clock(options.warm_up)
+    photos = options.command == "mae_photos"
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             model=ViTMAEForPreTraining(config),
             args=arguments(folder, options, max_steps=options.warm_up + options.steps),
-            train_dataset=Pictures(options.images),
+            train_dataset=Photos(options.images, side, options.seed) if photos else Pictures(options.images),
             callbacks=[clock],
         )
         loss = trainer.train().training_loss
@@ -298,6 +325,7 @@ def described(options: argparse.Namespace, seconds: float, items: int, unit: str
 COMMANDS = {
     "mlm": mlm,
     "mae": mae,
+    "mae_photos": mae,
     "images": images,
     "frozen_images": images,
     "finetune": classifier,
@@ -312,7 +340,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     for name in COMMANDS:
         sub = commands.add_parser(name)
-        sub.add_argument("--batch", type=int, default={"predict": 32, "mae": 128}.get(name, 8))
+        sub.add_argument("--batch", type=int, default={"predict": 32, "mae": 128, "mae_photos": 64}.get(name, 8))
         sub.add_argument("--warm_up", type=int, default=3, help="steps (predict: batches) before the clock runs")
         sub.add_argument("--seed", type=int, default=0)
         sub.add_argument("--gpu", dest="cpu", action="store_false", help="let Trainer take the accelerator")
@@ -325,7 +353,7 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--text", type=Path, required=True)
             sub.add_argument("--steps", type=int, default=30)
             sub.add_argument("--max_blocks", type=int, default=20_000)
-        elif name in ("mae", "images", "frozen_images"):
+        elif name in ("mae", "mae_photos", "images", "frozen_images"):
             sub.add_argument("--model", type=Path, help="a ViT directory; not for mae")
             sub.add_argument("--images", type=Path, required=True)
             sub.add_argument("--steps", type=int, default=30)

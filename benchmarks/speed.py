@@ -2,14 +2,17 @@
 
     python benchmarks/speed.py mlm      [--repeats 3] [--data ../shared/data]
     python benchmarks/speed.py mae
+    python benchmarks/speed.py mae_photos
     python benchmarks/speed.py images
-    python benchmarks/speed.py frozen_images
+    python benchmarks/speed.py frozen_images [--epochs 20]
     python benchmarks/speed.py finetune
     python benchmarks/speed.py frozen   [--whole] [--precisions fp32]
 
 Each side runs in a process of its own, so that pretune's allocator does not help the peer. `mlm` is BERT 4 x 256 with
 30,522 words on blocks of 128 tokens of IMDb; `mae` is a ViT 6 x 192 with a decoder of 2 x 128 on CIFAR-10 images in
-patches of 4, batch 128; `images` fine-tunes such a ViT on the same pictures with their labels, batch 32 (the peer's
+patches of 4, batch 128; `mae_photos` the same network at 224 pixels in patches of 16, batch 64, on the frames of
+CamVid (480 x 360, PNG), which the peer decodes and crops when they are needed, as transformers' run_mae.py does, and
+pretune from its cache, whose making is not timed; `images` fine-tunes such a ViT on the same pictures with their labels, batch 32 (the peer's
 images are decoded and normalised before its clock runs); the others are MiniLM-L6 on SST-2. Seconds of the peer are
 per step after warm-up; pretune's count everything from the first step on, and for `frozen` and `frozen_images` also
 the reading of the data and the computation of the features.
@@ -39,6 +42,7 @@ VIT = {
 GOALS = {
     "mlm": {"fp32": 5.0, "bf16": 3.5},
     "mae": {"fp32": 3.0, "bf16": 3.0},
+    "mae_photos": {"fp32": 3.0, "bf16": 3.0},
     "images": {"fp32": 2.0, "bf16": 2.0},
     "frozen_images": {"fp32": 8.0, "bf16": 8.0},
     "finetune": {"bf16": 2.0, "fp32": 2.0},
@@ -88,8 +92,8 @@ def ours_mlm(data: Path, steps: int) -> dict[str, Any]:
     return {"items_per_second": fit_rate(objective, objective.examples(corpus, seed=0), steps, after=10, batch_size=32)}
 
 
-def ours_mae(data: Path, steps: int) -> dict[str, Any]:
-    """Images a second of `fit` with the `mae` objective, after the first 10 steps."""
+def ours_mae(data: Path, steps: int, *, photos: bool = False) -> dict[str, Any]:
+    """Images a second of `fit` with the `mae` objective, after the first steps."""
     from transformers import AutoModel, ViTConfig, set_seed
 
     from pretune import machine
@@ -97,17 +101,18 @@ def ours_mae(data: Path, steps: int) -> dict[str, Any]:
     from pretune.objectives.mae import MaskedAutoencoder
     from pretune.pretraining import cache_folder
 
-    folder = str(data / "cifar10_jpg/train")
-    images, objective = Image(), MaskedAutoencoder(decoder_width=128, decoder_layers=2)
+    folder = str(data / ("camvid/train/images" if photos else "cifar10_jpg/train"))
+    images = Image(image_size=224 if photos else None)
+    objective = MaskedAutoencoder(decoder_width=128, decoder_layers=2)
     images.learn(folder)
     corpus = images.corpus(folder, cache=cache_folder(None), split="all")
     set_seed(0)
-    model = AutoModel.from_config(ViTConfig(**VIT))
+    model = AutoModel.from_config(ViTConfig(**VIT | ({"image_size": 224, "patch_size": 16} if photos else {})))
     machine.fast_attention(model)
     objective.setup(model, images)
-    return {
-        "items_per_second": fit_rate(objective, objective.examples(corpus, seed=0), steps, after=10, batch_size=128)
-    }
+    after, batch = (3, 64) if photos else (10, 128)
+    examples = objective.examples(corpus, seed=0)
+    return {"items_per_second": fit_rate(objective, examples, steps, after=after, batch_size=batch)}
 
 
 def vit_folder() -> str:
@@ -155,16 +160,18 @@ def ours_tuned(data: Path, strategy: str, epochs: int, seed: int) -> dict[str, A
     return {"items_per_second": records * epochs / shown, "test_accuracy": result.metrics["test_accuracy"]}
 
 
-def ours(what: str, data: Path, seed: int) -> dict[str, Any]:
+def ours(what: str, data: Path, seed: int, epochs: int) -> dict[str, Any]:
     if what == "mlm":
         return ours_mlm(data, 60)
     if what == "mae":
         return ours_mae(data, 60)
+    if what == "mae_photos":
+        return ours_mae(data, 15, photos=True)
     if what == "images":
         return ours_images(data, "full", 1, seed)
     if what == "frozen_images":
-        return ours_images(data, "freeze", 5, seed)
-    return ours_tuned(data, "full", 1, seed) if what == "finetune" else ours_tuned(data, "freeze", 5, seed)
+        return ours_images(data, "freeze", epochs, seed)
+    return ours_tuned(data, "full", 1, seed) if what == "finetune" else ours_tuned(data, "freeze", epochs, seed)
 
 
 def peer(what: str, data: Path, precision: str, steps: int | None) -> list[str]:
@@ -174,6 +181,8 @@ def peer(what: str, data: Path, precision: str, steps: int | None) -> list[str]:
         return [*words, "--text", str(data / "imdb_unlabelled/train.txt.gz")]
     if what == "mae":
         return [*words, "--images", str(data / "cifar10_jpg/train")]
+    if what == "mae_photos":
+        return [*words, "--images", str(data / "camvid/train/images")]
     if what in ("images", "frozen_images"):
         return [*words, "--batch", "32", "--images", str(data / "cifar10_jpg/train"), "--model", vit_folder()]
     return [*words, "--batch", "32", "--train", str(data / "sst2/train.jsonl"), "--test", str(data / "sst2/test.jsonl")]
@@ -219,16 +228,19 @@ def main() -> None:
         "--whole", action="store_true", help="the peer trains whole epochs: also accuracies, seed by seed"
     )
     parser.add_argument("--precisions", nargs="+", help="of the peer; not given: all that have a goal")
+    parser.add_argument(
+        "--epochs", type=int, default=5, help="of pretune's frozen and frozen_images, features included"
+    )
     parser.add_argument("--seed", type=int, default=0, help="with --ours")
     parser.add_argument("--ours", action="store_true", help="only pretune's side, once (used by this program)")
     options = parser.parse_args()
     if options.ours:
-        print(json.dumps(ours(options.what, options.data, options.seed)))
+        print(json.dumps(ours(options.what, options.data, options.seed, options.epochs)))
         return
     goals = {p: goal for p, goal in GOALS[options.what].items() if p in (options.precisions or GOALS[options.what])}
     steps = None if options.whole else options.steps
     sides = {f"Trainer {p}": peer(options.what, options.data, p, steps) for p in goals}
-    sides["pretune"] = [__file__, options.what, "--ours", "--data", str(options.data)]
+    sides["pretune"] = [__file__, options.what, "--ours", "--data", str(options.data), "--epochs", str(options.epochs)]
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for seed in range(options.repeats):
         for name, words in sides.items():

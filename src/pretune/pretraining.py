@@ -36,7 +36,7 @@ from pretune.limits import check_numbers
 from pretune.lineage import lineage, model_card
 from pretune.method import Method
 from pretune.modalities.base import Corpus, Modality
-from pretune.objectives.base import Objective, require_kind
+from pretune.objectives.base import Floor, Objective, require_kind
 from pretune.progress import say
 from pretune.train import FitResult, check_options, fit
 
@@ -134,58 +134,50 @@ def pretrain(
         state = run.open(recipe, data=contents, overwrite=overwrite)
         if from_ is None:
             keep(source, run.path / "modality")
-        folder = cache_folder(cache)
-        corpus = source.corpus(data, cache=folder, split="train" if valid is None else "all", units=method.units)
-        held_out = source.corpus(
-            data if valid is None else valid,
-            cache=folder,
-            split="valid" if valid is None else "all",
-            units=method.units,
-        )
+        corpus, held_out = _corpora(source, data, valid, cache=cache_folder(cache), units=method.units)
         labelled = None if probe is None else read_probe(probe, source, dict(columns or {}))
     if from_ is None and init != "random" and source.words:
         cooccurrence.initialise(method.export(), corpus, seed=seed)
     rate = lr or method.default_lr(scratch=from_ is None)
     batch = batch_size or method.batch_size
     method.learn(corpus, seed=seed)
-    examples = method.examples(corpus, seed=seed)
-    floor = method.floor(held_out)
+    examples, floor = method.examples(corpus, seed=seed), method.floor(held_out)
     size_of = f"{len(corpus):,} {method.counted} in {len(examples):,} examples"
     say(f"corpus: {size_of}; {report}; batch {batch}; lr {rate:.3g}")
+    # the command has no option for what is named here
     fitted = fit(
-        method,
-        examples,
-        run=run,
-        budget=budget,
-        batch_size=batch,
-        lr=rate,
-        seed=seed,
-        state=state,
-        strategies=(),
-        lengths=method.lengths(examples),
-        primary=None,
-        min_steps=1,
-        validate=HeldOut(method, held_out, seed, labelled),
-        floor=floor,
-        **loop,
-    )
+        method, examples, run=run, budget=budget, batch_size=batch, lr=rate, seed=seed, state=state, strategies=(),
+        lengths=method.lengths(examples), primary=None, min_steps=1, floor=floor,
+        validate=HeldOut(method, held_out, seed, labelled), **loop,
+    )  # fmt: skip
     facts = lineage(
-        recipe,
-        fitted,
-        verb="pretrain",
-        data=contents,
-        parent=from_,
-        transfer=str(report),
-        lr=rate,
-        batch_size=batch,
-        floor=None if floor is None else floor.value,
-        floor_of=None if floor is None else floor.of,
-        floor_what=None if floor is None else floor.what,
-    )
+        recipe, fitted, verb="pretrain", data=contents, parent=from_, transfer=str(report), lr=rate, batch_size=batch,
+        **_of_floor(floor),
+    )  # fmt: skip
     _draw(run, method, held_out)
     export(run, method, source, facts)
     say(f"wrote {run.model}")
     return RunResult(run.path, fitted.best, fitted)
+
+
+def _corpora(source: Modality, data: Any, valid: Any, *, cache: Path, units: str) -> tuple[Corpus, Corpus]:
+    """What is learnt from, and what is held out of it or given for that."""
+    if valid is None:
+        return (
+            source.corpus(data, cache=cache, split="train", units=units),
+            source.corpus(data, cache=cache, split="valid", units=units),
+        )
+    return (
+        source.corpus(data, cache=cache, split="all", units=units),
+        source.corpus(valid, cache=cache, split="all", units=units),
+    )
+
+
+def _of_floor(floor: Floor | None) -> dict[str, Any]:
+    """The loss of an answer that knows nothing, as `lineage.json` has it."""
+    if floor is None:
+        return dict.fromkeys(("floor", "floor_of", "floor_what"))
+    return {"floor": floor.value, "floor_of": floor.of, "floor_what": floor.what}
 
 
 def _check_start(
