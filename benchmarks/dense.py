@@ -7,7 +7,7 @@ Sets: ``bccd`` (detection; 205 images to learn from, 72 to test) and ``camvid`` 
 objective pre-trains once for the same budget on all training images without labels, in OUT/SET-OBJECTIVE (an
 interrupted run goes on). Every cell (labels, seed, arm) then fine-tunes on the same images for the same steps; some
 images of the validation file, as many as it learns from and at most ``--valid``, choose the weights, and the test
-file is only scored. A cell is appended to OUT/SET.jsonl when it is done; running again adds what is missing. `mae`
+file is only scored. A cell is appended to OUT/SET-TEST.jsonl when it is done; running again adds what is missing. `mae`
 needs a ViT and `gan` a network without batch normalisation (here ConvNeXt): their control is that architecture from
 scratch. Prints Markdown.
 """
@@ -100,6 +100,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--test", default="test", choices=["test", "valid"], help="choose options with valid")
     parser.add_argument("--out", type=Path, required=True)
     return parser.parse_args()
 
@@ -108,6 +109,8 @@ def main() -> None:
     options = arguments()
     options.out.mkdir(parents=True, exist_ok=True)
     splits = {part: records(options.data, options.set, part) for part in ("train", "valid", "test")}
+    if options.test == "valid":  # half of it chooses weights, the other half is scored
+        splits["valid"], splits["test"] = splits["valid"][::2], splits["valid"][1::2]
     families = {name: family_of(options, name) for name in options.objectives.split(",")}
     pool = [{"image": r["image"]} for r in splits["train"]]
     modality = {"name": "image", "image_size": options.image_size}
@@ -122,7 +125,7 @@ def main() -> None:
     numbers, seeds = [int(n) for n in options.labels.split(",")], range(options.seeds)
     cells = [{"labels": n, "seed": s, "arm": a} for n in numbers for s in seeds for a in arms]
     done = measured(
-        options.out / f"{options.set}.jsonl",
+        options.out / f"{options.set}-{options.test}.jsonl",
         cells,
         lambda cell: tuned(options, cell["arm"], sources[cell["arm"]], splits, cell["labels"], cell["seed"]),
     )

@@ -91,10 +91,13 @@ def test_tables_give_paths_from_where_they_lie(files: Path) -> None:
 def test_class_names_come_from_a_list_or_file(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("sky\nroad\n")
     (tmp_path / "names.json").write_text('["sky", "road"]')
-    for given in (["sky", "road"], str(tmp_path / "names.txt"), str(tmp_path / "names.json")):
+    for given in (["sky", "road"], "sky, road", str(tmp_path / "names.txt"), str(tmp_path / "names.json")):
         assert class_names_of(given) == ["sky", "road"]
     with pytest.raises(ConfigError, match="cannot read"):
         class_names_of(str(tmp_path / "absent.txt"))
+    (tmp_path / "broken.json").write_text('["sky", "road"')
+    with pytest.raises(ConfigError, match=r'cannot read ".*broken.json" \(Expecting'):
+        class_names_of(str(tmp_path / "broken.json"))
     with pytest.raises(ConfigError, match='"sky" twice'):
         class_names_of(["sky", "sky"])
 

@@ -118,14 +118,16 @@ def _checked(mask: NDArray[Any], place: str) -> NDArray[np.uint8]:
 
 
 def class_names_of(given: str | Sequence[str] | None) -> list[str]:
-    """Class names in the order of their numbers: a list, or a file with a JSON list or a name a line.
+    """Class names in the order of their numbers: a list, names with commas between, or a file.
+
+    A file has a JSON list or a name a line.
 
     Raises:
         ConfigError: No such file, or a name that is there twice.
     """
     if given is None:
         return []
-    names = _from_file(Path(given).expanduser()) if isinstance(given, str) else [str(n) for n in given]
+    names = _from_text(given) if isinstance(given, str) else [str(n) for n in given]
     twice = next((n for i, n in enumerate(names) if n in names[:i]), None)
     if twice is not None or not names:
         found = f'"{twice}" twice' if names else "none"
@@ -133,11 +135,16 @@ def class_names_of(given: str | Sequence[str] | None) -> list[str]:
     return names
 
 
-def _from_file(path: Path) -> list[str]:
+def _from_text(given: str) -> list[str]:
+    path = Path(given).expanduser()
+    if "," in given and not path.is_file():
+        return [name.strip() for name in given.split(",")]
     try:
         text = path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f'classes is a list of names or a file of them; cannot read "{path}" ({error}).') from error
-    if text.startswith("["):
-        return [str(n) for n in json.loads(text)]
-    return [line.strip() for line in text.splitlines() if line.strip()]
+        found = json.loads(text) if text.startswith("[") else text.splitlines()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(
+            f'classes is names with commas between, or a file of them; cannot read "{path}" ({reason}).'
+        ) from error
+    return [name for name in (str(n).strip() for n in found) if name]
