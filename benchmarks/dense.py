@@ -98,7 +98,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--valid", type=int, default=30, help="most images that choose the weights")
     parser.add_argument("--strategy", default="full")
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=None, help="not given: the default of the task")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--test", default="test", choices=["test", "valid"], help="choose options with valid")
     parser.add_argument("--out", type=Path, required=True)

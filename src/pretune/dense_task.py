@@ -46,6 +46,7 @@ class DenseTask(Task):
     roles: ClassVar[Mapping[str, Sequence[str]] | None] = data.IMAGE_COLUMNS
     stratified: ClassVar[bool] = False
     has_leads: ClassVar[bool] = False
+    full_lr_multiple: ClassVar[float] = 4.0  # the decoder is new: at the usual rate it finds large things alone
     purpose: ClassVar[str]
     """End of the model's class name."""
 

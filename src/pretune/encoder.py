@@ -229,10 +229,16 @@ def width(config: PretrainedConfig) -> int:
     return int(config.hidden_sizes[-1] if found is None else found)
 
 
-def tuning_lr(config: PretrainedConfig, multiple: float) -> float:
-    """Default learning rate: 0.04 / width times what a strategy asks for; more for all weights of a ResNet."""
+def tuning_lr(config: PretrainedConfig, multiple: float, *, full: float = 1.0) -> float:
+    """Default learning rate: 0.04 / width times what task and strategy ask for; more for all weights of a ResNet.
+
+    Args:
+        config: Of the encoder.
+        multiple: Of task and strategies.
+        full: A further one where they ask for none: all weights are trained at one rate.
+    """
     if multiple == 1:
-        return _WIDTH_TIMES_LR.get(config.model_type, _USUAL) / width(config)
+        return full * _WIDTH_TIMES_LR.get(config.model_type, _USUAL) / width(config)
     return multiple * _USUAL / width(config)
 
 

@@ -91,8 +91,8 @@ def finetune(
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``; ``group`` names
             the column whose values must not be in both training and validation.
         batch_size: Examples in an optimiser step.
-        lr: Peak learning rate; not given: 0.04 / width (all weights of a ResNet: 0.25 / width), times 3 for ctc, 30 for
-            a probe, 10 for LoRA and the probe of LP-FT.
+        lr: Peak learning rate; not given: 0.04 / width (all weights of a ResNet: 0.25 / width), times 3 for ctc, 4 for
+            all weights of detection and segmentation, 30 for a probe, 10 for LoRA and the probe of LP-FT.
         seed: Of the head, the split, the data order and dropout.
         seeds: Repeat with this many seeds, counted up from `seed`; reports mean and interval.
         overwrite: Replace an earlier run in `out`; an interrupted one with the same options goes on all the same.

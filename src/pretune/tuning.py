@@ -68,7 +68,7 @@ def ready_to_train(
     machine.fast_attention(method.model)
     method.counted = source.counted
     multiple = method.lr_multiple * max(s.lr_multiple for s in strategies)
-    rate = lr or encoder.tuning_lr(method.model.config, multiple)
+    rate = lr or encoder.tuning_lr(method.model.config, multiple, full=method.full_lr_multiple)
     for s in strategies:
         method.model = s.setup(method.model, report.new)
     if not any(p.requires_grad for p in method.model.parameters()):

@@ -14,6 +14,7 @@ from planted_images import VOID, boxed, masked
 from pretune import registry
 from pretune.dense_task import DenseTask
 from pretune.modalities.image import Image
+from pretune.tuning import ready_to_train
 from task_contract import (
     DECIDING,
     assert_cached_features_give_the_same_bits,
@@ -59,6 +60,18 @@ def ready(name: str, family: str, root: Path) -> tuple[Any, list[Any], list[str]
     report = task.setup_from(checkpoint(ENCODERS[family], root / family), task.modality)
     assert all(n.startswith(("decoder.", "outputs.")) for n in report.new)
     return task, examples, report.new
+
+
+@pytest.mark.parametrize(
+    ("family", "strategy", "rate"),
+    [("vit", "full", 4 * 0.04), ("vit", "l2sp", 4 * 0.04), ("vit", "freeze", 30 * 0.04), ("resnet", "full", 4 * 0.25)],
+)
+def test_default_rates(family: str, strategy: str, rate: float, root: Path) -> None:
+    for name in TASKS:
+        task, _, _ = ready(name, family, root)
+        folder = checkpoint(ENCODERS[family], root / family)
+        chosen = registry.build_all("strategy", strategy)
+        assert ready_to_train(task, task.modality, chosen, folder, None, 0).lr == pytest.approx(rate / 16)
 
 
 @pytest.mark.parametrize(("name", "family", "method"), CASES)

@@ -83,6 +83,9 @@ class Task(Objective):
     lr_multiple: ClassVar[float] = 1.0
     """Times the default learning rate of fine-tuning."""
 
+    full_lr_multiple: ClassVar[float] = 1.0
+    """The same, for strategies that ask for no learning rate of their own."""
+
     has_leads: ClassVar[bool] = True
     """Whether `lead` finds the few records whose answer rounding could change; if not, prediction is in float32 unless
     another precision is asked for."""

@@ -44,8 +44,8 @@ class Segmentation(DenseTask):
         resolution: Longer side of the working size in pixels; derived: twice the encoder's image size, at most that
             of the images.
         width: Channels of the decoder.
-        classes: Names of the class numbers 0, 1 ... of the masks: a list, names with commas between, or a file with a JSON
-            list or a name a line; not given: the numbers themselves.
+        classes: Names of the class numbers 0, 1 ... of the masks: a list, names with commas between, or a file with
+            a JSON list or a name a line; not given: the numbers themselves.
         ignore_index: Class number of pixels that do not count (void); 255, VOC's border, is always one.
         class_weights: ``balanced`` weighs each class by the inverse square root of its share of pixels, so that small
             things count more; ``none`` weighs all pixels the same.
