@@ -11,7 +11,7 @@
 Each side runs in a process of its own, so that pretune's allocator does not help the peer. `mlm` is BERT 4 x 256 with
 30,522 words on blocks of 128 tokens of IMDb; `mae` is a ViT 6 x 192 with a decoder of 2 x 128 on CIFAR-10 images in
 patches of 4, batch 128; `mae_photos` the same network at 224 pixels in patches of 16, batch 64, on the frames of
-CamVid (480 x 360, PNG), which the peer decodes and crops when they are needed, as transformers' run_mae.py does, and
+CamVid (480 x 360, JPEG), which the peer decodes and crops when they are needed, as transformers' run_mae.py does, and
 pretune from its cache, whose making is not timed; `images` fine-tunes such a ViT on the same pictures with their
 labels, batch 32 (the peer's images are decoded and normalised before its clock runs); the others are MiniLM-L6 on
 SST-2. Seconds of the peer are per step after warm-up; pretune's count everything from the first step on, and for
