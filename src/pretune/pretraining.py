@@ -162,15 +162,9 @@ def pretrain(
 
 def _corpora(source: Modality, data: Any, valid: Any, *, cache: Path, units: str) -> tuple[Corpus, Corpus]:
     """What is learnt from, and what is held out of it or given for that."""
-    if valid is None:
-        return (
-            source.corpus(data, cache=cache, split="train", units=units),
-            source.corpus(data, cache=cache, split="valid", units=units),
-        )
-    return (
-        source.corpus(data, cache=cache, split="all", units=units),
-        source.corpus(valid, cache=cache, split="all", units=units),
-    )
+    parts = ((data, "train"), (data, "valid")) if valid is None else ((data, "all"), (valid, "all"))
+    learnt, held = (source.corpus(given, cache=cache, split=split, units=units) for given, split in parts)
+    return learnt, held
 
 
 def _of_floor(floor: Floor | None) -> dict[str, Any]:
