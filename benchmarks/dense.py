@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 import pretune
-from few_labels import losses, pretrained
-from images import OBJECTIVES, family_of, table
+from few_labels import losses
+from images import OBJECTIVES, cells_of, starts, table
 from pretune import registry
 from pretune.data import read_records
 from quality import measured
@@ -111,22 +111,11 @@ def main() -> None:
     splits = {part: records(options.data, options.set, part) for part in ("train", "valid", "test")}
     if options.test == "valid":  # half of it chooses weights, the other half is scored
         splits["valid"], splits["test"] = splits["valid"][::2], splits["valid"][1::2]
-    families = {name: family_of(options, name) for name in options.objectives.split(",")}
-    pool = [{"image": r["image"]} for r in splits["train"]]
     modality = {"name": "image", "image_size": options.image_size}
-    runs = {
-        n: pretrained(options, n, pool, options.out / f"{options.set}-{n}", modality=modality, family=family)
-        for n, family in families.items()
-    }
-    sources = {f"scratch {f}": runs[n]["folder"] for n, f in families.items()} | {
-        n: r["folder"] for n, r in runs.items()
-    }
-    arms = {a: a for a in sources} | {n: f"scratch {f}" for n, f in families.items()}
-    numbers, seeds = [int(n) for n in options.labels.split(",")], range(options.seeds)
-    cells = [{"labels": n, "seed": s, "arm": a} for n in numbers for s in seeds for a in arms]
+    runs, sources, arms = starts(options, [{"image": r["image"]} for r in splits["train"]], modality)
     done = measured(
         options.out / f"{options.set}-{options.test}.jsonl",
-        cells,
+        cells_of(options, arms),
         lambda cell: tuned(options, cell["arm"], sources[cell["arm"]], splits, cell["labels"], cell["seed"]),
     )
     for score in (SETS[options.set]["score"], OTHER[SETS[options.set]["score"]]):

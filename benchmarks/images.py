@@ -17,7 +17,7 @@ import argparse
 import gzip
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,31 @@ def table(done: list[dict[str, Any]], arms: dict[str, str], score: str = "accura
     return "\n".join(lines)
 
 
+def starts(
+    options: argparse.Namespace, pool: list[dict[str, Any]], modality: Any
+) -> tuple[dict[str, dict[str, Any]], dict[str, str], dict[str, str]]:
+    """Pre-trains with every objective, once.
+
+    Returns:
+        The runs by objective; the run that each arm starts from, or has its architecture from; and the control of each
+        arm, which is that architecture from scratch.
+    """
+    families = {name: family_of(options, name) for name in options.objectives.split(",")}
+    runs = {
+        n: pretrained(options, n, pool, options.out / f"{options.set}-{n}", modality=modality, family=family)
+        for n, family in families.items()
+    }
+    folders = {n: run["folder"] for n, run in runs.items()}
+    scratch = {f"scratch {f}": folders[n] for n, f in families.items()}
+    return runs, scratch | folders, {a: a for a in scratch} | {n: f"scratch {f}" for n, f in families.items()}
+
+
+def cells_of(options: argparse.Namespace, arms: Iterable[str]) -> list[dict[str, Any]]:
+    """Every number of labels with every seed and arm."""
+    numbers, seeds = [int(n) for n in options.labels.split(",")], range(options.seeds)
+    return [{"labels": n, "seed": s, "arm": a} for n in numbers for s in seeds for a in arms]
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -128,16 +153,8 @@ def main() -> None:
     options = arguments()
     options.out.mkdir(parents=True, exist_ok=True)
     train, test = records(options.data, options.set, "train"), records(options.data, options.set, options.test)
-    families = {name: family_of(options, name) for name in options.objectives.split(",")}
-    pool = [{"image": r["image"]} for r in train]
-    runs = {
-        n: pretrained(options, n, pool, options.out / f"{options.set}-{n}", modality="image", family=family)
-        for n, family in families.items()
-    }
-    sources = {f"scratch {f}": runs[n]["folder"] for n, f in families.items()} | {
-        n: r["folder"] for n, r in runs.items()
-    }
-    arms = {a: a for a in ["linear", *sources]} | {n: f"scratch {f}" for n, f in families.items()}
+    runs, sources, controls = starts(options, [{"image": r["image"]} for r in train], "image")
+    arms = {"linear": "linear"} | controls
 
     def measure(cell: dict[str, Any]) -> dict[str, float]:
         number, seed, arm = cell.values()
@@ -146,9 +163,7 @@ def main() -> None:
             return {"accuracy": linear(few, test, number)}
         return tuned(options, arm, sources[arm], few, test, seed)
 
-    numbers, seeds = [int(n) for n in options.labels.split(",")], range(options.seeds)
-    cells = [{"labels": n, "seed": s, "arm": a} for n in numbers for s in seeds for a in arms]
-    done = measured(options.out / f"{options.set}-{options.test}.jsonl", cells, measure)
+    done = measured(options.out / f"{options.set}-{options.test}.jsonl", cells_of(options, arms), measure)
     print(table(done, arms), losses(runs, seen="images seen", shown=",.0f"), sep="\n\n")
 
 

@@ -137,11 +137,16 @@ def mlm(options: argparse.Namespace) -> dict[str, Any]:
     return timed(clock, options, options.steps * options.batch * BLOCK, "tokens") | {"mean_loss": loss}
 
 
+def pictures_in(folder: Path) -> list[Path]:
+    """Files of pictures, sorted."""
+    return sorted(f for f in folder.rglob("*") if f.suffix in (".jpg", ".png"))
+
+
 class Pictures(torch.utils.data.Dataset):
     """All images of a folder as normalised tensors in memory: nothing is decoded while the clock runs."""
 
     def __init__(self, folder: Path) -> None:
-        files = sorted(f for f in folder.rglob("*") if f.suffix in (".jpg", ".png"))
+        files = pictures_in(folder)
         images = torch.from_numpy(np.stack([np.asarray(Image.open(f).convert("RGB")) for f in files]))
         self.images = (images.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
         names = sorted({f.parent.name for f in files})
@@ -165,7 +170,7 @@ class Photos(torch.utils.data.Dataset):
     """Photos of any size: decoded, cropped at random, resized and normalised when asked for, as in run_mae.py."""
 
     def __init__(self, folder: Path, side: int, seed: int) -> None:
-        self.files = sorted(f for f in folder.rglob("*") if f.suffix in (".jpg", ".png"))
+        self.files = pictures_in(folder)
         self.side, self.rng = side, np.random.default_rng(seed)
 
     def __len__(self) -> int:

@@ -174,7 +174,7 @@ def ours(what: str, data: Path, seed: int, epochs: int) -> dict[str, Any]:
     return ours_tuned(data, "full", 1, seed) if what == "finetune" else ours_tuned(data, "freeze", epochs, seed)
 
 
-def peer(what: str, data: Path, precision: str, steps: int | None) -> list[str]:
+def peer(what: str, data: Path, precision: str, steps: int | None, epochs: int) -> list[str]:
     boxed = [] if steps is None else ["--steps", str(steps)]
     words = [str(HERE / "peers.py"), what, *boxed, *(["--bf16"] if precision == "bf16" else [])]
     if what == "mlm":
@@ -185,6 +185,7 @@ def peer(what: str, data: Path, precision: str, steps: int | None) -> list[str]:
         return [*words, "--images", str(data / "camvid/train/images")]
     if what in ("images", "frozen_images"):
         return [*words, "--batch", "32", "--images", str(data / "cifar10_jpg/train"), "--model", vit_folder()]
+    words += ["--epochs", str(epochs)] if what == "frozen" else []
     return [*words, "--batch", "32", "--train", str(data / "sst2/train.jsonl"), "--test", str(data / "sst2/test.jsonl")]
 
 
@@ -228,9 +229,7 @@ def main() -> None:
         "--whole", action="store_true", help="the peer trains whole epochs: also accuracies, seed by seed"
     )
     parser.add_argument("--precisions", nargs="+", help="of the peer; not given: all that have a goal")
-    parser.add_argument(
-        "--epochs", type=int, default=5, help="of pretune's frozen and frozen_images, features included"
-    )
+    parser.add_argument("--epochs", type=int, default=5, help="of frozen and frozen_images, features included")
     parser.add_argument("--seed", type=int, default=0, help="with --ours")
     parser.add_argument("--ours", action="store_true", help="only pretune's side, once (used by this program)")
     options = parser.parse_args()
@@ -239,7 +238,7 @@ def main() -> None:
         return
     goals = {p: goal for p, goal in GOALS[options.what].items() if p in (options.precisions or GOALS[options.what])}
     steps = None if options.whole else options.steps
-    sides = {f"Trainer {p}": peer(options.what, options.data, p, steps) for p in goals}
+    sides = {f"Trainer {p}": peer(options.what, options.data, p, steps, options.epochs) for p in goals}
     sides["pretune"] = [__file__, options.what, "--ours", "--data", str(options.data), "--epochs", str(options.epochs)]
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for seed in range(options.repeats):
