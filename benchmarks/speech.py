@@ -109,6 +109,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=300, help="fewest of fine-tuning; at most 3,000")
     parser.add_argument("--strategy", default="full")
     parser.add_argument("--augmentation", default="light")
+    parser.add_argument("--normalise", default="bins", choices=["bins", "recording"], help="how spectra are scaled")
     parser.add_argument("--layers", action="store_true", help="also with layer_weights, of classification")
     parser.add_argument("--lr", type=float, help="of fine-tuning")
     parser.add_argument("--pre_lr", type=float, help="of pre-training")
@@ -143,7 +144,8 @@ def main() -> None:
     options = arguments()
     options.out.mkdir(parents=True, exist_ok=True)
     pool = [{"audio": r["audio"]} for name in options.pool.split(",") for r in records(options.data, name, "train")]
-    more = {"modality": "audio", "family": options.family, "lr": options.pre_lr}
+    modality = {"name": "audio", "normalise": options.normalise}
+    more = {"modality": modality, "family": options.family, "lr": options.pre_lr}
     runs = {n: pretrained(options, n, pool, options.out / n, **more) for n in options.objectives.split(",")}
     first = next(iter(runs.values()))["folder"]
     parts = {

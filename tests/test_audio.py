@@ -64,8 +64,34 @@ def test_inputs_are_those_of_the_saved_feature_extractor(family, tmp_path):
     assert torch.equal(again.pad(examples)[name], batch[name])
 
 
-def test_what_lies_beyond_the_end_does_not_change_the_features():
-    modality = ready()
+def test_a_mean_spectrum_that_stays_gives_the_states_of_spectra_without_any_scale(tmp_path):
+    modality = ready(frame_ms=20, normalise="recording")
+    encoder = AutoModel.from_config(modality.config("tiny", "wav2vec2-bert")).eval()
+    modality.save(tmp_path)
+    again = Audio().load(str(tmp_path))
+    assert again.normalise == "recording"
+    examples = [{"input_values": w} for w in waves(16_000, 7_040, 12_400)]
+    batch = again.pad(examples)
+    theirs = AutoFeatureExtractor.from_pretrained(tmp_path)(
+        [e["input_values"] / 2**15 for e in examples], sampling_rate=RATE, padding=True, return_tensors="pt",
+        do_normalize_per_mel_bins=False,
+    )  # fmt: skip
+    features, own = batch["input_features"], batch["attention_mask"].bool()
+    assert torch.equal(own, theirs["attention_mask"].bool())
+    assert features[0].mean() == pytest.approx(0, abs=1e-5)
+    assert features[0].std() == pytest.approx(1, abs=1e-3)
+    assert features[0].mean(0).std() > 0.1, "bins differ in their mean"
+    with torch.no_grad():
+        mine, raw = (
+            encoder(input_features=x, attention_mask=theirs["attention_mask"]).last_hidden_state[own]
+            for x in (features, theirs["input_features"].float())
+        )
+    torch.testing.assert_close(mine, raw, rtol=1e-2, atol=2e-3)
+
+
+@pytest.mark.parametrize("normalise", ["bins", "recording"])
+def test_what_lies_beyond_the_end_does_not_change_the_features(normalise):
+    modality = ready(normalise=normalise)
     one, two = ({"input_values": w} for w in waves(8000, 16_000))
     alone, together = modality.pad([one]), modality.pad([one, two])
     frames = alone["input_features"].shape[1]
@@ -122,11 +148,19 @@ def test_long_recordings_are_cut_and_counted():
 
 
 def test_options_that_cannot_work_are_refused(tmp_path):
-    for options in ({"frame_ms": 30}, {"max_seconds": 0}, {"piece_seconds": 1e9}, {"augmentation": "some"}):
+    for options in (
+        {"frame_ms": 30},
+        {"max_seconds": 0},
+        {"piece_seconds": 1e9},
+        {"augmentation": "some"},
+        {"normalise": "all"},
+    ):
         with pytest.raises(ConfigError, match=next(iter(options))):
             Audio(**options)
     with pytest.raises(ConfigError, match="frame_ms has no effect on wav2vec2"):
         Audio(frame_ms=20).config("tiny", "wav2vec2")
+    with pytest.raises(ConfigError, match="normalise has no effect on hubert"):
+        Audio(normalise="recording").config("tiny", "hubert")
     with pytest.raises(ConfigError, match="Did you mean"):
         Audio().config("tiny", "wav2vec")
     (tmp_path / "preprocessor_config.json").write_text(

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from transformers import AutoImageProcessor, AutoModel
 
 import pretune
 from pixel_stand_in import StandInCorpus
 from pretune import machine
+from pretune.cli import main
 from pretune.errors import ConfigError, DataError
 from pretune.image_config import image_config
 
@@ -32,14 +34,15 @@ def small(images: Any, out: Path, objective: Any, **options: Any) -> pretune.run
 
 
 @pytest.mark.parametrize(
-    ("objective", "family"), [("mae", None), ("autoencoder", "convnext"), ("gan", "convnext"), ("vae", "resnet")]
+    ("objective", "family"), [("mae", None), ("autoencoder", "convnext"), ("gan", None), ("vae", None)]
 )
 def test_pretrains_images(
     images: list[dict[str, Any]], tmp_path: Path, objective: str, family: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = small(images, tmp_path / "run", objective, family=family, probe=images)
     model = AutoModel.from_pretrained(run.path / "model")
-    assert model.config.model_type == {None: "vit", "convnext": "convnextv2"}.get(family, family)
+    usual = {"mae": "vit", "vae": "resnet"}
+    assert model.config.model_type == usual.get(objective, "convnextv2")
     AutoImageProcessor.from_pretrained(run.path / "model", backend="pil")
     pictures = {f.stem for f in (run.path / "pictures").glob("*.png")}
     assert pictures == (
@@ -54,6 +57,27 @@ def test_pretrains_images(
     assert "images in" in shown
     assert "collapsed: " in shown
     assert "learning more than" in shown
+
+
+@pytest.mark.parametrize(
+    ("modality", "objective"),
+    [("text", "mlm"), ("dna", "mlm"), ("protein", "mlm"), ("image", "contrastive"), ("audio", "masked_audio")],
+)
+def test_the_usual_objective_is_that_of_the_modality(
+    modality: str, objective: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["pretrain", "--modality", modality, "--print_config"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["objective"]["name"] == objective
+    with pytest.raises(DataError, match="nothing"):
+        pretune.pretrain(str(tmp_path / "nothing"), out=str(tmp_path / "run"), modality=modality)
+
+
+def test_pictures_are_learnt_from_by_a_resnet_that_contrasts_views(
+    images: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    run = pretune.pretrain(images, out=str(tmp_path), modality="image", size="tiny", budget="2steps", batch_size=8)
+    assert AutoModel.from_pretrained(run.path / "model").config.model_type == "resnet"
+    assert yaml.safe_load((run.path / "recipe.yaml").read_text())["objective"]["name"] == "contrastive"
 
 
 @pytest.mark.parametrize(("family", "kind"), [("vit", "sdpa"), ("convnext", "eager"), ("resnet", "eager")])

@@ -134,7 +134,7 @@ def _run(name: str, words: list[str]) -> int:
     verb, function = VERBS[name], _function(name)
     words = _normalise(words, verb)
     config = _read_configs(words, name, verb)
-    chosen = {slot: _chosen(slot, words, config, function) for slot in verb.slots}
+    chosen = _chosen(verb, words, config, function)
     trained = {slot: _trained(words, config) for slot in verb.of_run if _speaks_of(slot, words, config)}
     parser = _parser(name, verb, function, chosen, trained)
     words = [*_as_words(config, parser), *words]
@@ -245,11 +245,15 @@ def _read_configs(words: list[str], name: str, verb: Verb) -> dict[str, Any]:
     return {"from_" if k == "from" else k: v for k, v in content.items()}
 
 
-def _chosen(slot: str, words: Sequence[str], config: dict[str, Any], function: Callable[..., Any]) -> str:
+def _chosen(verb: Verb, words: Sequence[str], config: dict[str, Any], function: Callable[..., Any]) -> dict[str, str]:
+    """The method of each slot, by name: given, usual, or (an objective) usual for the modality, which comes first."""
     import inspect
 
-    given = _value_of(f"--{slot}.name", words) or (config.get(slot) or {}).get("name")
-    return str(given or inspect.signature(function).parameters[slot].default)
+    defaults, found = inspect.signature(function).parameters, dict[str, str]()
+    for slot in verb.slots:
+        given = _value_of(f"--{slot}.name", words) or (config.get(slot) or {}).get("name") or defaults[slot].default
+        found[slot] = str(given or getattr(registry.find("modality", found["modality"]), slot))
+    return found
 
 
 def _speaks_of(slot: str, words: Sequence[str], config: dict[str, Any]) -> bool:

@@ -65,6 +65,7 @@ def run(*, out: Path, budget: str = "20s", seed: int = 0, seeds: int = 3) -> Pat
         objective=_OBJECTIVE,
         modality="image",
         size="tiny",
+        family="vit",
         budget=budget,
         seed=seed,
     )

@@ -80,7 +80,7 @@ def finetune(
         scratch: Start from random weights instead (the control); with `from_`, of its architecture and tokenizer.
         strategy: How pre-trained weights may move; several as ``l2sp+layer_decay``.
         size: Size preset when there is no `from_`; not given: mini.
-        family: Architecture when there is no `from_`; not given: modernbert, for images vit.
+        family: Architecture when there is no `from_`; not given: modernbert, for images resnet.
         budget: When to stop: 10epochs, 500steps, 5m.
         min_steps: Least steps for a budget in epochs: few labels need enough steps (Mosbach et al. 2021); not
             given: 200.

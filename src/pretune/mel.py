@@ -56,18 +56,19 @@ def _tables(rate: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(window).float(), torch.from_numpy(filters).float()
 
 
-def normalised(mels: Tensor, lengths: Tensor) -> Tensor:
+def normalised(mels: Tensor, lengths: Tensor, *, together: bool = False) -> Tensor:
     """Each bin of each recording with mean 0 and deviation 1 over its own windows; 0 beyond them.
 
     Args:
         mels: (batch, windows, bins).
         lengths: Windows of each recording, at least 2.
+        together: All bins of a recording on one scale instead, so that its mean spectrum stays.
     """
     own = inside(lengths, mels.shape[1])[..., None]
-    count = lengths[:, None, None]
-    mean = (mels * own).sum(1, keepdim=True) / count
+    over, count = ((1, 2), lengths * mels.shape[2]) if together else ((1,), lengths)
+    mean = (mels * own).sum(over, keepdim=True) / count[:, None, None]
     centred = (mels - mean) * own
-    variance = centred.square().sum(1, keepdim=True) / (count - 1)
+    variance = centred.square().sum(over, keepdim=True) / (count[:, None, None] - 1)
     return centred / (variance + 1e-7).sqrt()
 
 

@@ -63,7 +63,7 @@ def pretrain(
     data: Any,
     *,
     out: str,
-    objective: str | dict[str, Any] | Objective = "mlm",
+    objective: str | dict[str, Any] | Objective | None = None,
     modality: str | dict[str, Any] | Modality = "text",
     from_: str | None = None,
     size: str | None = None,
@@ -85,12 +85,14 @@ def pretrain(
     Args:
         data: File, folder, Hub name, or (in Python) a list, DataFrame or Dataset.
         out: The run directory to write.
-        objective: What to learn from; `pretune list` names them.
+        objective: What to learn from; `pretune list` names them. Not given: mlm, for images contrastive, for sound
+            masked_audio.
         modality: What the data is; its options shape the tokenizer and the length of examples.
         from_: A run, model directory or Hub name whose encoder to continue from (domain-adaptive pre-training).
         size: Size preset for training from scratch (tiny, mini, small, medium, base); not given: mini.
         family: Architecture for training from scratch (modernbert, bert; vit, convnext, resnet; wav2vec2-bert,
-            wav2vec2, hubert); not given: modernbert (bert for the objective of that name), vit or wav2vec2-bert.
+            wav2vec2, hubert); not given: modernbert (bert for the objective of that name), resnet (vit for mae,
+            convnext for gan) or wav2vec2-bert.
         init: Word embeddings from scratch: ``cooccurrence`` (factorised counts of the corpus, which pre-training leaves
             as they are; this if not given) or ``random`` (learnt with the rest).
         budget: When to stop: 20m, 2h, 2e8tok, 1e6images, 3epochs, 5000steps.
@@ -109,8 +111,8 @@ def pretrain(
     Raises:
         PretuneError: In one sentence, what is wrong with the data, an option, the checkpoint or the run directory.
     """
-    method: Objective = registry.build("objective", objective)
     source: Modality = registry.build("modality", modality)
+    method: Objective = registry.build("objective", source.objective if objective is None else objective)
     require_kind(method, source, registry.classes("objective"))
     method.check(source)
     check_options(budget, method.batch_size if batch_size is None else batch_size, loop)

@@ -102,7 +102,7 @@ class Plane(ABC):
 
 @dataclass(frozen=True)
 class MelPlane(Plane):
-    """Of a model that reads normalised log-mel frames: hidden bins get their mean over the record, which is 0."""
+    """Of a model that reads normalised log-mel frames: hidden bins get 0, their mean or that of the record."""
 
     offset = (mel.WINDOW - mel.HOP) / 2
 

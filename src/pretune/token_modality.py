@@ -31,6 +31,7 @@ class TokenModality(Modality):
     kind = "tokens"
     main_input = "input_ids"
     family = "modernbert"
+    objective = "mlm"
     loader = "AutoTokenizer"
     hf: PreTrainedTokenizerFast
     max_length: int

@@ -37,7 +37,7 @@ def resolve(words: list[str]) -> dict[str, Any]:
         rest = [*rest, "--print_config"]
         del rest[rest.index("--config") : rest.index("--config") + 2]
     config = cli._read_configs(rest, name, verb)
-    chosen = {slot: cli._chosen(slot, rest, config, function) for slot in verb.slots}
+    chosen = cli._chosen(verb, rest, config, function)
     parser = cli._parser(name, verb, function, chosen, {})
     rest = [*cli._as_words(config, parser), *rest]
     stops = {"--help", "--print_config"} & set(rest)

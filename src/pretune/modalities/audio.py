@@ -26,7 +26,7 @@ from transformers import (
 from pretune import audio_config, audio_reading, data, mel, wave_augment, wave_corpus
 from pretune.columns import SPEAKER_COLUMNS
 from pretune.corruptions.base import Corruption
-from pretune.errors import ConfigError, ModelError
+from pretune.errors import ConfigError, ModelError, check_known
 from pretune.media_records import input_key, inputs_of, path_of
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.read_ahead import ahead
@@ -42,7 +42,10 @@ RATE = 16_000
 _LEAST = mel.WINDOW + 3 * mel.HOP
 """Samples of the shortest input that models are given; shorter recordings get silence at their end."""
 
-_STRENGTHS = ("none", "light", "strong")
+_STRENGTHS, _SCALES = ("none", "light", "strong"), ("bins", "recording")
+
+_PER_BIN = "do_normalize_per_mel_bins"
+"""SeamlessM4TFeatureExtractor takes it when it is called; its saved config can only say what to give."""
 
 
 class Audio(Modality):
@@ -55,6 +58,9 @@ class Audio(Modality):
         max_seconds: Longest recording that a task takes whole; what lies beyond is cut off (and said).
         piece_seconds: Longest example of pre-training; longer recordings are cut into equal parts.
         frame_ms: Duration of a frame of a spectral family, 20 or 40; 20 costs twice as much.
+        normalise: Spectra of a spectral family: ``bins`` gives every mel bin of a recording mean 0 and deviation 1, as
+            w2v-BERT 2.0 wants it, so that microphone, room and timbre are gone; ``recording`` has all bins on one
+            scale, so that the mean spectrum stays: better for emotion, worse for words of unknown microphones.
         augmentation: For training of tasks: ``none``; ``light`` hides up to two spans of time and two bands of
             frequencies (SpecAugment, Park et al. 2019); ``strong`` hides more, and adds noise.
         shared_speakers: Let a validation split have speakers of the training data, where a column names speakers.
@@ -64,11 +70,12 @@ class Audio(Modality):
     main_input = "input_features"
     counted = "seconds of sound"
     family = "wav2vec2-bert"
+    objective = "masked_audio"
     loader = "AutoFeatureExtractor"
     inputs: ClassVar[Mapping[str, Sequence[str]]] = data.AUDIO_COLUMNS
     limit: ClassVar[str] = "max_seconds"
     tuning: ClassVar[Mapping[str, Any]] = {"apply_spec_augment": False}  # its noise is not ours to repeat
-    learnt: ClassVar[Sequence[str]] = ("frame_ms",)
+    learnt: ClassVar[Sequence[str]] = ("frame_ms", "normalise")
     unlabelled: ClassVar[Sequence[str]] = ("piece_seconds",)
     labelled: ClassVar[Sequence[str]] = ("augmentation", "max_seconds", "shared_speakers")
     sizes: ClassVar[Collection[str]] = audio_config.SIZES
@@ -80,6 +87,7 @@ class Audio(Modality):
         max_seconds: float = 30.0,
         piece_seconds: float = 6.0,
         frame_ms: int = 40,
+        normalise: Literal["bins", "recording"] = "bins",
         augmentation: Literal["none", "light", "strong"] = "light",
         shared_speakers: bool = False,
     ) -> None:
@@ -88,9 +96,10 @@ class Audio(Modality):
                 raise ConfigError(f"{name} must be from 0.1 to 3600 seconds, found {value:g}.")
         if frame_ms not in (20, 40):
             raise ConfigError(f"frame_ms is 20 or 40, found {frame_ms}.")
-        if augmentation not in _STRENGTHS:
-            raise ConfigError(f'augmentation is one of {", ".join(_STRENGTHS)}, found "{augmentation}".')
+        check_known("normalise", normalise, _SCALES)
+        check_known("augmentation", augmentation, _STRENGTHS)
         self.max_seconds, self.piece_seconds, self.frame_ms = max_seconds, piece_seconds, frame_ms
+        self.normalise: str = normalise
         self.augmentation, self.shared_speakers = augmentation, shared_speakers
         self.groups = () if shared_speakers else SPEAKER_COLUMNS
         self.rate = RATE
@@ -110,13 +119,15 @@ class Audio(Modality):
         """The config of a size preset (tiny, mini, small, base) of a family; the family decides the front end.
 
         Raises:
-            ConfigError: There is no such preset, or frame_ms was given for a family that reads waveforms.
+            ConfigError: There is no such preset, or an option of spectra was given for a family that reads waveforms.
         """
         found = audio_config.audio_config(size, family, stride=self._stride)
         self._reads(spectral=family in audio_config.SPECTRAL)
         self._hop = _hop_of(found, self._hop)
         if not self.spectral and self.frame_ms != self.default("frame_ms"):
             raise ConfigError(f"modality.frame_ms has no effect on {family}, whose frames last 20 ms; leave it out.")
+        if not self.spectral and self.normalise != self.default("normalise"):
+            raise ConfigError(f"modality.normalise has no effect on {family}, which reads waveforms; leave it out.")
         return found
 
     @property
@@ -170,6 +181,7 @@ class Audio(Modality):
                 )
             self._stride = int(found.stride)
             self.frame_ms = 10 * self._stride
+            self.normalise = "bins" if getattr(found, _PER_BIN, True) else "recording"
         else:
             self._normalises = bool(found.do_normalize)
             with contextlib.suppress(OSError, ValueError, KeyError):  # an extractor alone: wav2vec 2.0's own strides
@@ -179,8 +191,9 @@ class Audio(Modality):
         """Writes preprocessor_config.json, with which `AutoFeatureExtractor` gives the same inputs."""
         if self.spectral:
             extractor: Any = SeamlessM4TFeatureExtractor(
-                feature_size=mel.BINS, num_mel_bins=mel.BINS, sampling_rate=self.rate, stride=self._stride
-            )
+                feature_size=mel.BINS, num_mel_bins=mel.BINS, sampling_rate=self.rate, stride=self._stride,
+                **({} if self.normalise == "bins" else {_PER_BIN: False}),
+            )  # fmt: skip
         else:
             extractor = Wav2Vec2FeatureExtractor(
                 sampling_rate=self.rate, do_normalize=self._normalises, return_attention_mask=True
@@ -288,7 +301,8 @@ class Audio(Modality):
         if empty:
             features = torch.zeros(len(waves), most, mel.BINS * self._stride)
         else:
-            mels = mel.normalised(mel.log_mel(waves, self.rate), windows)
+            mels = mel.log_mel(waves, self.rate)
+            mels = mel.normalised(mels, windows, together=self.normalise == "recording")
             features = mel.stacked(mels, self._stride)[:, :most] * own[..., None]
         return {"input_features": features, "attention_mask": own.long()}
 

@@ -77,6 +77,9 @@ class Modality(Method):
     family: ClassVar[str]
     """The architecture family from scratch when none is named."""
 
+    objective: ClassVar[str]
+    """What is pre-trained with when no objective is named."""
+
     loader: ClassVar[str]
     """The transformers class that loads what `save` writes: ``AutoTokenizer`` or ``AutoImageProcessor``."""
 

@@ -56,7 +56,7 @@ class Objective(Method, nn.Module):
     """What it needs of a corpus: ``stream``, or for tokens ``sentences`` (their borders are kept)."""
 
     family: ClassVar[str | None] = None
-    """The only architecture family it works with from scratch, if it needs one."""
+    """The architecture family from scratch when none is named and that of the modality does not fit."""
 
     batch_size: int = 16
     """Examples in a step unless told otherwise."""

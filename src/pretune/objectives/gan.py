@@ -45,6 +45,7 @@ class Gan(PixelObjective):
         ema: Decay of the averaged generator, which makes the samples.
     """
 
+    family = "convnext"
     betas = (0.0, 0.99)
     width_times_lr = 0.1
     average: nn.Module
