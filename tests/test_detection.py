@@ -98,6 +98,10 @@ def test_objects_that_cannot_be_used_name_their_row(objects: Any, message: str) 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
     file = coco(tmp_path / "a", 2)
     content = json.loads(file.read_text())
+    lost = content["annotations"][1] | {"image_id": str(content["images"][0]["id"])}
+    file.write_text(json.dumps(content | {"annotations": [content["annotations"][0], lost]}))
+    with pytest.raises(DataError, match="annotation 2: image_id '100' is the id of none of the 2 images"):
+        read(Detection(), str(file))
     content["annotations"][1]["category_id"] = 77
     file.write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"image 1.*category_id"):

@@ -80,15 +80,27 @@ def _coco(path: Path, content: Mapping[str, Any], images: str | None) -> Layout:
         raise DataError(f'"{path}" lists no image with a "file_name"; expected a COCO detection file.')
     folder = _folder_of(first, path.parent, (path.stem, *_IMAGE_FOLDERS, f"images/{path.stem}"), images, path)
     names = {c["id"]: str(c["name"]) for c in content["categories"]}
-    objects: dict[Any, list[Any]] = {}
-    for annotation in content["annotations"]:
-        objects.setdefault(annotation.get("image_id"), []).append(annotation)
+    objects = _by_image(path, content)
     table = Table(
         str(path),
         ["image", "image_id", "objects"],
         lambda _: _coco_rows(content["images"], objects, names, path, folder),
     )
     return Layout(path, (path,), made=(table,))
+
+
+def _by_image(path: Path, content: Mapping[str, Any]) -> dict[Any, list[Any]]:
+    """The annotations of each image, by its id."""
+    objects: dict[Any, list[Any]] = {i.get("id"): [] for i in content["images"]}
+    for number, annotation in enumerate(content["annotations"], 1):
+        found = annotation.get("image_id")
+        if found not in objects:
+            raise DataError(
+                f'"{path}", annotation {number}: image_id {found!r} is the id of none of the {len(objects)} images; '
+                "remove it or add its image."
+            )
+        objects[found].append(annotation)
+    return objects
 
 
 def _coco_rows(
