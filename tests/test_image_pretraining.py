@@ -92,6 +92,19 @@ def test_on_a_gpu_networks_without_attention_stay_as_they_are(
     assert model.config._attn_implementation == kind
 
 
+@pytest.mark.parametrize(("family", "moved"), [("vit", False), ("convnext", False), ("resnet", True)])
+def test_on_a_cpu_overlapping_convolutions_have_channels_last_and_the_same_answers(family: str, moved: bool) -> None:
+    model = AutoModel.from_config(image_config("tiny", family, image_size=32, num_channels=3)).eval()
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before = model(images).last_hidden_state
+        machine.fast_convolutions(model)
+        after = model(images).last_hidden_state
+    assert all(p.is_contiguous() for p in model.parameters()) is not moved
+    assert after.is_contiguous(memory_format=torch.channels_last) or not moved
+    torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-4)
+
+
 def test_a_budget_counts_images(images: list[dict[str, Any]], tmp_path: Path) -> None:
     run = small(images, tmp_path / "run", "autoencoder", budget="40images")
     assert run.fitted is not None

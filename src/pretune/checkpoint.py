@@ -253,6 +253,8 @@ def restore_optimizer(optimizers: Sequence[Optimizer], tensors: dict[str, Tensor
         k, i, key = name.split(".", 2)
         parameter = _parameters(optimizers[int(k)])[int(i)]
         device = torch.device("cpu") if key == "step" and parameter.device.type == "cpu" else parameter.device
+        if tensor.shape == parameter.shape:  # laid out as the parameter, as the fused optimiser expects
+            tensor = torch.empty_like(parameter, dtype=tensor.dtype, device=device).copy_(tensor)
         optimizers[int(k)].state[parameter][key] = tensor.to(device)
 
 

@@ -59,6 +59,7 @@ class Embedder:
         modality.load(str(path / "model"))
         model, _ = encoder.make(AutoModel, path)
         machine.fast_attention(model)
+        machine.fast_convolutions(model)
         model.to(machine.device())  # type: ignore[arg-type]
         return cls(model, modality)
 

@@ -136,6 +136,7 @@ def _encoder(source: str | Path) -> PreTrainedModel:
     model: Any
     model, _ = encoder.make(AutoModel, source)
     machine.fast_attention(model)
+    machine.fast_convolutions(model)
     found: PreTrainedModel = model.to(machine.device())
     return found
 

@@ -8,6 +8,7 @@ __all__ = [
     "device",
     "fast_attention",
     "fast_bf16",
+    "fast_convolutions",
     "is_main",
     "keep_freed_memory",
     "leave",
@@ -28,6 +29,7 @@ from typing import Any, TypeVar, cast
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from torch import nn
 
 from pretune.errors import ConfigError
 
@@ -143,6 +145,17 @@ def fast_attention(model: Any) -> None:
         model.set_attn_implementation("eager")
     elif model._supports_sdpa:
         model.set_attn_implementation("sdpa")
+
+
+def fast_convolutions(module: nn.Module) -> None:
+    """Lays the weights of dense 2-d convolutions out with channels last, which is faster on a CPU; values stay.
+
+    Convolutions whose windows do not overlap (patches, ConvNeXt's stages) or that are one channel deep gain nothing.
+    """
+    if device().type == "cpu":
+        for part in module.modules():
+            if isinstance(part, nn.Conv2d) and part.groups == 1 and max(part.kernel_size) > max(part.stride):
+                part.weight.data = part.weight.data.contiguous(memory_format=torch.channels_last)
 
 
 def describe(device: torch.device) -> str:

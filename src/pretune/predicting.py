@@ -200,6 +200,7 @@ def load(run: str | Path, *, precision: str | None = None, task: Mapping[str, An
         )
     machine.keep_freed_memory()
     machine.fast_attention(model)
+    machine.fast_convolutions(model)
     found.restore(model, modality)
     found.used = lineage_of(path).get("roles", [])
     found.to(machine.device())
