@@ -105,6 +105,20 @@ def test_on_a_cpu_overlapping_convolutions_have_channels_last_and_the_same_answe
     torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-4)
 
 
+def test_who_learnt_nothing_says_so_wherever_it_would_be_started_from(
+    images: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, said = small(images, tmp_path / "run", "mae", budget="1steps", lr=1e-9).path, "no more than the mean patch"
+    assert said in capsys.readouterr().err
+    tuning: dict[str, Any] = {"modality": "image", "budget": "1steps", "valid_rate": 0.0, "from_": str(run)}
+    pretune.finetune(images, out=str(tmp_path / "tuned"), **tuning)
+    assert said in capsys.readouterr().err
+    pretune.finetune(images, out=str(tmp_path / "control"), scratch=True, **tuning)
+    assert said not in capsys.readouterr().err
+    small(images, tmp_path / "learnt", "vae", family="resnet", budget="20steps")
+    assert "no more than" not in capsys.readouterr().err
+
+
 def test_a_budget_counts_images(images: list[dict[str, Any]], tmp_path: Path) -> None:
     run = small(images, tmp_path / "run", "autoencoder", budget="40images")
     assert run.fitted is not None

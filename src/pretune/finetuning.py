@@ -20,7 +20,7 @@ from pretune.columns import check_roles
 from pretune.errors import ConfigError, DataError, RunError
 from pretune.intervals import mean_interval
 from pretune.limits import check_numbers
-from pretune.lineage import lineage
+from pretune.lineage import lineage, warn_if_unlearnt
 from pretune.modalities.base import Example, Modality, truncated
 from pretune.objectives.base import require_kind
 from pretune.pretraining import (
@@ -223,7 +223,10 @@ def _weights(
 ) -> encoder.Source:
     if from_ is None:
         return source.config(size or SIZE, family or source.family)
-    return encoder.read_config(from_) if scratch else from_
+    if scratch:
+        return encoder.read_config(from_)
+    warn_if_unlearnt(from_)
+    return from_
 
 
 def parts_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["lineage", "model_card"]
+__all__ = ["lineage", "model_card", "warn_if_unlearnt"]
 
 import importlib.metadata
 import platform
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pretune.checkpoint import lineage_of
+from pretune.progress import say
 from pretune.train import FitResult
 
 _PACKAGES = ("pretune", "torch", "transformers", "accelerate", "datasets", "tokenizers", "peft")
@@ -60,6 +61,18 @@ def _parent(source: str | None) -> dict[str, Any] | None:
         return None
     facts = lineage_of(Path(source))
     return {"source": source} | {k: facts[k] for k in ("verb", "finished", "tokens", "seconds", "data") if k in facts}
+
+
+def warn_if_unlearnt(source: str | Path) -> None:
+    """Says that the pre-training of a run learnt no more than an answer that knows nothing, where that is so."""
+    facts = lineage_of(Path(source))
+    floor, loss = facts.get("floor"), facts.get("metrics", {}).get(facts.get("floor_of") or "loss")
+    if floor is not None and loss is not None and loss >= floor:
+        say(
+            f"{source} has learnt no more than {facts['floor_what']} (held-out loss {loss:.3f} beside {floor:.3f}): "
+            "a model like that can be worse to start from than random weights; let `pretune study` tell, or pre-train "
+            "for longer"
+        )
 
 
 def _git() -> str | None:

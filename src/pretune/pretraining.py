@@ -33,7 +33,7 @@ from pretune.columns import check_roles
 from pretune.errors import ConfigError, did_you_mean
 from pretune.held_out import HeldOut, check_probe, read_probe
 from pretune.limits import check_numbers
-from pretune.lineage import lineage, model_card
+from pretune.lineage import lineage, model_card, warn_if_unlearnt
 from pretune.method import Method
 from pretune.modalities.base import Corpus, Modality
 from pretune.objectives.base import Floor, Objective, require_kind
@@ -159,6 +159,7 @@ def pretrain(
     _draw(run, method, held_out)
     export(run, method, source, facts)
     say(f"wrote {run.model}")
+    warn_if_unlearnt(run.path)
     return RunResult(run.path, fitted.best, fitted)
 
 

@@ -22,6 +22,7 @@ from pretune.errors import ConfigError, DataError
 from pretune.finetuning import parts_of, raw_labels
 from pretune.label_draws import label_numbers
 from pretune.limits import check_numbers
+from pretune.lineage import warn_if_unlearnt
 from pretune.modalities.base import Modality
 from pretune.objectives.base import require_kind
 from pretune.pretraining import check_model, fingerprints, prepare, recipe_of, refuse_changed
@@ -142,6 +143,7 @@ def study(
     numbers = label_numbers(labels, plan.draw_from)
     for checkpoint in dict.fromkeys(a.source for a in arms if a.source is not None):
         prepare(registry.build("modality", source.spec()), plan.pool, checkpoint, None)  # finds what cannot read it
+        warn_if_unlearnt(checkpoint)
     folder = StudyFolder(out)
     folder.open(_recipe(given, arms, method, source), overwrite=overwrite)
     first, more = ([seed + k for k in range(n)] for n in (seeds, max_seeds))
