@@ -29,11 +29,10 @@ from sklearn.preprocessing import StandardScaler
 
 import pretune
 from few_labels import losses, pretrained, sample
+from pretune import registry
 from quality import measured, shown
 
 OBJECTIVES = "autoencoder,vae,gan,mae,contrastive,distill"
-FAMILIES = {"mae": "vit", "gan": "convnext"}
-"""Objectives that do not work on a ResNet, and what they get where --family says resnet."""
 
 
 def records(data: Path, name: str, part: str) -> list[dict[str, Any]]:
@@ -53,9 +52,10 @@ def _idx(file: str, header: int) -> np.ndarray:
 
 
 def family_of(options: argparse.Namespace, objective: str) -> str:
-    """The architecture that an objective gets."""
+    """The architecture that an objective gets: its own where it works on no ResNet and --family says resnet."""
     needed = objective == "mae" or options.family == "resnet"
-    return FAMILIES.get(objective, options.family) if needed else options.family
+    own: str | None = registry.find("objective", objective).family
+    return (own if needed else None) or options.family
 
 
 def linear(train: list[dict[str, Any]], test: list[dict[str, Any]], size: int) -> float:

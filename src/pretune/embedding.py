@@ -58,8 +58,7 @@ class Embedder:
             raise RunError(f'"{run}" has no finished model (model/config.json); let it end, or run it again.')
         modality.load(str(path / "model"))
         model, _ = encoder.make(AutoModel, path)
-        machine.fast_attention(model)
-        machine.fast_convolutions(model)
+        machine.fast_model(model)
         model.to(machine.device())  # type: ignore[arg-type]
         return cls(model, modality)
 

@@ -135,8 +135,7 @@ def _papers(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def _encoder(source: str | Path) -> PreTrainedModel:
     model: Any
     model, _ = encoder.make(AutoModel, source)
-    machine.fast_attention(model)
-    machine.fast_convolutions(model)
+    machine.fast_model(model)
     found: PreTrainedModel = model.to(machine.device())
     return found
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["lineage", "model_card", "warn_if_unlearnt"]
+__all__ = ["lineage", "loss_and_floor", "model_card", "warn_if_unlearnt"]
 
 import importlib.metadata
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -63,11 +64,19 @@ def _parent(source: str | None) -> dict[str, Any] | None:
     return {"source": source} | {k: facts[k] for k in ("verb", "finished", "tokens", "seconds", "data") if k in facts}
 
 
+def loss_and_floor(facts: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The last held-out loss of a pre-training and that of an answer that knows nothing, where both are known."""
+    metrics = facts.get("metrics", {})
+    floor, loss = facts.get("floor"), metrics.get(facts.get("floor_of") or "loss", metrics.get("loss"))
+    return None if floor is None or loss is None else (loss, floor)
+
+
 def warn_if_unlearnt(source: str | Path) -> None:
     """Says that the pre-training of a run learnt no more than an answer that knows nothing, where that is so."""
     facts = lineage_of(Path(source))
-    floor, loss = facts.get("floor"), facts.get("metrics", {}).get(facts.get("floor_of") or "loss")
-    if floor is not None and loss is not None and loss >= floor:
+    found = loss_and_floor(facts)
+    if found is not None and found[0] >= found[1]:
+        loss, floor = found
         say(
             f"{source} has learnt no more than {facts['floor_what']} (held-out loss {loss:.3f} beside {floor:.3f}): "
             "a model like that can be worse to start from than random weights; let `pretune study` tell, or pre-train "

@@ -9,6 +9,7 @@ __all__ = [
     "fast_attention",
     "fast_bf16",
     "fast_convolutions",
+    "fast_model",
     "is_main",
     "keep_freed_memory",
     "leave",
@@ -134,6 +135,12 @@ def repeatable() -> Iterator[None]:
 def device() -> torch.device:
     """Where models run: the GPU, or the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fast_model(model: Any) -> None:
+    """Lets a model that is whole compute as fast as it can here: `fast_attention` and `fast_convolutions`."""
+    fast_attention(model)
+    fast_convolutions(model)
 
 
 def fast_attention(model: Any) -> None:

@@ -199,8 +199,7 @@ def load(run: str | Path, *, precision: str | None = None, task: Mapping[str, An
             f"(first: {report.new[0]}); copy or train the run again."
         )
     machine.keep_freed_memory()
-    machine.fast_attention(model)
-    machine.fast_convolutions(model)
+    machine.fast_model(model)
     found.restore(model, modality)
     found.used = lineage_of(path).get("roles", [])
     found.to(machine.device())

@@ -283,7 +283,7 @@ def _build_objective(method: Objective, weights: encoder.Source, source: Modalit
     model, report = encoder.make(auto_class, weights)
     machine.fast_attention(model)
     method.setup(model, source)
-    machine.fast_convolutions(method)
+    machine.fast_convolutions(method)  # its heads and decoders, too
     method.counted = source.counted
     return report
 

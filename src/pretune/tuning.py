@@ -65,8 +65,7 @@ def ready_to_train(
 
     set_seed(seed)
     report = method.setup_from(weights, source)
-    machine.fast_attention(method.model)
-    machine.fast_convolutions(method.model)
+    machine.fast_model(method.model)
     method.counted = source.counted
     multiple = method.lr_multiple * max(s.lr_multiple for s in strategies)
     rate = lr or encoder.tuning_lr(method.model.config, multiple, full=method.full_lr_multiple)

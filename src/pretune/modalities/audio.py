@@ -124,11 +124,14 @@ class Audio(Modality):
         found = audio_config.audio_config(size, family, stride=self._stride)
         self._reads(spectral=family in audio_config.SPECTRAL)
         self._hop = _hop_of(found, self._hop)
-        if not self.spectral and self.frame_ms != self.default("frame_ms"):
-            raise ConfigError(f"modality.frame_ms has no effect on {family}, whose frames last 20 ms; leave it out.")
-        if not self.spectral and self.normalise != self.default("normalise"):
-            raise ConfigError(f"modality.normalise has no effect on {family}, which reads waveforms; leave it out.")
+        if not self.spectral:
+            self._check_of_spectra(family)
         return found
+
+    def _check_of_spectra(self, family: str) -> None:
+        for name, reason in (("frame_ms", "whose frames last 20 ms"), ("normalise", "which reads waveforms")):
+            if getattr(self, name) != self.default(name):
+                raise ConfigError(f"modality.{name} has no effect on {family}, {reason}; leave it out.")
 
     @property
     def frame_samples(self) -> int:

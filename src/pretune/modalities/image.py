@@ -18,7 +18,7 @@ from transformers import AutoImageProcessor, PretrainedConfig, ViTImageProcessor
 
 from pretune import augment, data, image_config, image_reading, pixel_corpus
 from pretune.corruptions.base import Corruption
-from pretune.errors import ConfigError, ModelError
+from pretune.errors import ConfigError, ModelError, check_known
 from pretune.image_decoding import Squares
 from pretune.image_sampling import Sample, sample
 from pretune.media_records import input_key, inputs_of, path_of
@@ -86,8 +86,7 @@ class Image(Modality):
             raise ConfigError(f"channels is 1 (grey) or 3 (colour), found {channels}.")
         if fit not in ("stretch", "crop"):
             raise ConfigError(f'fit is "stretch" or "crop", found "{fit}".')
-        if augmentation not in _STRENGTHS:
-            raise ConfigError(f'augmentation is one of {", ".join(_STRENGTHS)}, found "{augmentation}".')
+        check_known("augmentation", augmentation, _STRENGTHS)
         self.image_size, self.channels, self.fit = image_size, channels, fit
         self.augmentation, self.flip = augmentation, flip
         self.mean: list[float] = []

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pretune.lineage import loss_and_floor
 from pretune.reporting.facts import Facts
 from pretune.reporting.measured import Measured
 from pretune.reporting.section import Section, duration, metric_text, points, render
@@ -92,9 +93,10 @@ def _run_says(facts: Facts, stage: Stage) -> tuple[str, str]:
     if stage.tuned:
         shown = ", ".join(f"{_named(k)} {metric_text(k, v)}" for k, v in metrics.items())
         return f"There are no held-out results. On validation data, which chose the weights: {shown or 'nothing'}.", ""
-    floor, loss = stage.lineage.get("floor"), metrics.get(stage.lineage.get("floor_of") or "loss", metrics.get("loss"))
-    if floor is None or loss is None:
+    found = loss_and_floor(stage.lineage)
+    if found is None:
         return "The encoder is trained; what it is worth, fine-tuning and a study can tell.", ""
+    loss, floor = found
     who = stage.lineage.get("floor_what") or "an answer that knows nothing"
     where = "below" if loss < floor else "above"
     meaning = "it has learnt more than that" if loss < floor else "it has not learnt more than that: train longer"
