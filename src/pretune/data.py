@@ -40,6 +40,7 @@ import pyarrow as pa
 from pretune import sources
 from pretune.columns import FILE_ROLES, Columns
 from pretune.errors import ConfigError, DataError
+from pretune.formats import below
 from pretune.readers import Line, RowError, Table, lines
 from pretune.sources import Source
 from pretune.splits import split
@@ -364,7 +365,7 @@ def fingerprint(source: Source) -> str:
         digest.update((found.split or "").encode())
         for file in found.files:
             # a file's own name does not count, its place in a folder may be its label
-            digest.update(b"" if file == found.root else str(file.relative_to(found.root)).encode())
+            digest.update("/".join(below(file, found.root)).encode())
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, partial(hashlib.blake2b, digest_size=16)).digest())
         return digest.hexdigest()

@@ -19,6 +19,7 @@ from pretune.errors import DataError
 from pretune.evaluation import Evaluation, binned, judge, predictions
 from pretune.finetuning import labelled
 from pretune.limits import check_numbers
+from pretune.memory_rows import dataset_rows
 from pretune.predicting import load
 from pretune.progress import say
 from pretune.run_calibration import RunCalibration
@@ -76,7 +77,7 @@ def evaluate(
         judged = abstention(conformity, predicted, held.labels, level=abstain, quantile=quantile)
         found = replace(found, abstention=judged)
     if shift:
-        rows = [dict(r) for r in held.records]
+        rows = list(dataset_rows(held.records))
         found = replace(found, shift=shifted(trained, rows, held.labels, predicted, seed=seed))
     return found
 

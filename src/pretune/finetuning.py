@@ -21,6 +21,7 @@ from pretune.errors import ConfigError, DataError, RunError
 from pretune.intervals import mean_interval
 from pretune.limits import check_numbers
 from pretune.lineage import lineage, warn_if_unlearnt
+from pretune.memory_rows import dataset_rows
 from pretune.modalities.base import Example, Modality, truncated
 from pretune.objectives.base import require_kind
 from pretune.pretraining import (
@@ -332,13 +333,13 @@ def _say_truncated(task: Task, source: Modality, total: int) -> None:
 
 def raw_labels(records: Dataset, task: Task) -> list[Any]:
     """The label of each record, as `Task.metrics` takes it."""
-    return [task.read_label(r, task.label_role) for r in records]
+    return [task.read_label(r, task.label_role) for r in dataset_rows(records)]
 
 
 def processed(records: Dataset, task: Task, source: Modality) -> Labelled:
     """Every record with its label; an error names the file and row."""
-    rows = [dict(r) for r in records]
-    labels = raw_labels(records, task)
+    rows = list(dataset_rows(records))
+    labels = [task.read_label(r, task.label_role) for r in rows]
     examples = []
     for row, example in zip(rows, task.process(rows), strict=True):
         try:

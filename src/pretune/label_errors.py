@@ -22,6 +22,7 @@ from pretune.errors import ConfigError, DataError, RunError, shortened
 from pretune.finetuning import processed, raw_labels
 from pretune.label_doubts import Doubt
 from pretune.limits import check_numbers
+from pretune.memory_rows import dataset_rows
 from pretune.modalities.base import Modality
 from pretune.objectives.base import require_kind
 from pretune.out_of_fold import by_baseline, by_probe, by_training, parts_of
@@ -148,7 +149,7 @@ def suspects(
         raise DataError(f"{folds} folds need {2 * folds} labelled records or more, found {len(labels)}.")
     parts = parts_of(labels if isinstance(method, Classification) else [0] * len(labels), folds, seed)
     if from_ is None:
-        found = by_baseline(source, [dict(r) for r in records], labels, parts, seed)
+        found = by_baseline(source, list(dataset_rows(records)), labels, parts, seed)
     else:
         prepare(source, records, from_, None)
         examples = processed(records, method, source).examples

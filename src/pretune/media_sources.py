@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pretune.array_reading import array_table, holds_labels
 from pretune.errors import DataError
-from pretune.formats import format_of
+from pretune.formats import below, format_of
 from pretune.readers import RowError, RowStream, Table, file_table
 
 _NOUNS = {"image": "image", "audio": "recording"}
@@ -81,7 +81,7 @@ def _media_table(root: Path, files: Sequence[Path], medium: str, labelled: bool)
 
 
 def _inside(file: Path, root: Path) -> tuple[str, ...]:
-    return file.relative_to(root).parts if file != root else (file.name,)
+    return below(file, root) or (file.name,)
 
 
 def _labelled_rows(root: Path, files: Sequence[Path], medium: str) -> RowStream:

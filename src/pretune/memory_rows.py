@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["dataset_table", "frame_rows", "list_rows"]
+__all__ = ["dataset_rows", "dataset_table", "frame_rows", "list_rows"]
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,10 +27,14 @@ def dataset_table(data: datasets.Dataset, name: str) -> Table:
 def _dataset_rows(data: datasets.Dataset, needed: Sequence[str] | None) -> RowStream:
     chosen = data.select_columns(list(needed)) if needed is not None else data
     names = class_names(chosen.features)
-    batches = chosen.with_format("arrow").iter(batch_size=_BATCH)
-    rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(dataset_rows(chosen), 1):
         yield number, with_names(row, names)
+
+
+def dataset_rows(data: datasets.Dataset) -> Iterator[dict[str, Any]]:
+    """The rows as plain dicts, read by the hundred: one by one a data set gives them twenty times as slowly."""
+    batches = data.with_format("arrow").iter(batch_size=_BATCH)
+    return itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
 
 
 def frame_rows(frame: Any, needed: Sequence[str] | None) -> RowStream:

@@ -7,7 +7,7 @@ __all__ = ["class_folders", "sequence_tables"]
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pretune.formats import SEQUENCES, TABLES, format_of
+from pretune.formats import SEQUENCES, TABLES, below, format_of
 from pretune.readers import RowError, RowStream, Table, file_table
 from pretune.sequence_reading import sequence_table
 
@@ -27,12 +27,12 @@ def sequence_tables(root: Path, files: Sequence[Path], *, labelled: bool) -> Ite
     classes = labelled and class_folders(root, files) and not any(format_of(f) in TABLES for f in files)
     for file in files:
         table = sequence_table(file) if format_of(file) in SEQUENCES else file_table(file)
-        yield _of_class(table, file.relative_to(root).parts[0]) if classes else table
+        yield _of_class(table, below(file, root)[0]) if classes else table
 
 
 def class_folders(root: Path, files: Sequence[Path]) -> bool:
     """Whether every file is in a sub-folder, and there are several."""
-    inner = [f.relative_to(root).parts for f in files if f != root]
+    inner = [below(f, root) for f in files if f != root]
     return all(len(p) > 1 for p in inner) and len({p[0] for p in inner}) > 1
 
 

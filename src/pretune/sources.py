@@ -19,7 +19,7 @@ import datasets
 import numpy as np
 
 from pretune.errors import DataError, did_you_mean, similar
-from pretune.formats import MEDIA, TABLES, endings, format_of
+from pretune.formats import MEDIA, TABLES, below, endings, format_of
 from pretune.media_sources import media_tables
 from pretune.memory_rows import dataset_table, frame_rows, list_rows
 from pretune.readers import RowStream, Table, file_table, lines
@@ -152,7 +152,7 @@ def _fits(path: Path, medium: str | None) -> bool:
 
 
 def _folder(path: Path, split: str | None, medium: str | None) -> Local:
-    every = [f for f in sorted(path.rglob("*")) if f.is_file() and not _hidden(f.relative_to(path))]
+    every = [f for f in sorted(path.rglob("*")) if not _hidden(below(f, path)) and f.is_file()]
     files = [f for f in every if _fits(f, medium)]
     ignored = tuple(f for f in every if not _fits(f, medium))
     if not files:
@@ -163,7 +163,7 @@ def _folder(path: Path, split: str | None, medium: str | None) -> Local:
     root = _single_folder(path, files)
     by_split: dict[str, list[Path]] = {}
     for f in files:
-        by_split.setdefault(_split_of(f.relative_to(root)), []).append(f)
+        by_split.setdefault(_split_of(below(f, root)), []).append(f)
     if split is None:
         _require_one_split(path, [s for s in by_split if s in _SPLITS.values()])
         return Local(root, tuple(files), ignored)
@@ -175,7 +175,7 @@ def _one_split(path: Path, root: Path, split: str, by_split: dict[str, list[Path
     if not chosen:
         known = ", ".join(sorted(by_split))
         raise DataError(f'"{path}" has no split "{split}"; it has: {known}.{did_you_mean(split, by_split)}')
-    top = root / chosen[0].relative_to(root).parts[0]
+    top = root / below(chosen[0], root)[0]
     return Local(top if top.is_dir() else root, tuple(chosen), ignored)
 
 
@@ -185,14 +185,14 @@ def _require_one_split(path: Path | str, splits: Collection[str]) -> None:
         raise DataError(f'"{path}" holds several splits ({listed}); name one, as "{path}:{example}".')
 
 
-def _hidden(relative: Path) -> bool:
-    return any(part.startswith(".") for part in relative.parts)
+def _hidden(parts: Sequence[str]) -> bool:
+    return any(part.startswith(".") for part in parts)
 
 
 def _single_folder(path: Path, files: Sequence[Path]) -> Path:
     """Goes down while everything is in one sub-folder that is no split (the Hub's ``data/``)."""
     while True:
-        tops = {f.relative_to(path).parts[0] for f in files}
+        tops = {below(f, path)[0] for f in files}
         inside = path / tops.pop()
         if tops or not inside.is_dir() or inside.name.lower() in _SPLITS:
             return path
@@ -201,10 +201,10 @@ def _single_folder(path: Path, files: Sequence[Path]) -> Path:
         path = inside
 
 
-def _split_of(relative: Path) -> str:
+def _split_of(parts: Sequence[str]) -> str:
     """The split that a file or top folder is named after (``train-0-of-2.parquet``: train), or its name."""
-    top = relative.parts[0]
-    stem = top if len(relative.parts) > 1 else top.split(".")[0]
+    top = parts[0]
+    stem = top if len(parts) > 1 else top.split(".")[0]
     word = _SHARD.sub("", stem).lower()
     return _SPLITS.get(word, stem)
 
@@ -347,7 +347,7 @@ def _of_split(every: Iterable[Table], found: Local) -> Iterator[Table]:
 
 
 def _class_table(path: Path, root: Path) -> Table:
-    label = path.relative_to(root).parts[0]
+    label = below(path, root)[0]
     return Table(str(path), ["text", "label"], lambda _: _class_rows(path, label), "line")
 
 

@@ -41,9 +41,9 @@ def split(
         raise ConfigError(f"The share to hold out must be between 0 and 1, found {rate}.")
     if len(records) < 2:
         raise DataError(f"Found {len(records)} row(s), which cannot be split; give more rows or validation data.")
-    classes = None if label is None else _classes(records[label])
+    classes = None if label is None else _classes(records[label][:])
     if group is not None:
-        held = _grouped(_codes(records[group]), classes, rate, seed)
+        held = _grouped(_codes(records[group][:]), classes, rate, seed)
     else:
         held = _stratified(np.zeros(len(records), np.int64) if classes is None else classes, rate, seed)
     kept = np.setdiff1d(np.arange(len(records)), held)
@@ -65,14 +65,14 @@ def folds(
     Raises:
         DataError: Fewer rows, or groups, than folds.
     """
-    groups = np.arange(len(records)) if group is None else _codes(records[group])
+    groups = np.arange(len(records)) if group is None else _codes(records[group][:])
     num_groups = len(set(groups.tolist()))
     if num_groups < num:
         what = "records" if group is None else "groups"
         raise DataError(
             f"{num} folds need at least {num} {what}, found {num_groups}; use fewer folds or give more data."
         )
-    classes = None if label is None else _classes(records[label])
+    classes = None if label is None else _classes(records[label][:])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # "the least populated class has fewer members than folds"
         parts = list(_folder(num, seed, classes, group).split(groups, classes, groups))

@@ -21,6 +21,7 @@ from pretune.classical import Classical
 from pretune.errors import ConfigError
 from pretune.features import FrozenFeatures
 from pretune.label_draws import drawn
+from pretune.memory_rows import dataset_rows
 from pretune.modalities.base import Example, Modality
 from pretune.pretraining import prepare
 from pretune.progress import hushed
@@ -151,7 +152,7 @@ class Bench(contextlib.ExitStack):
             modality: Modality = registry.build("modality", self.plan.modality)
             prepare(modality, self.plan.pool, source, None)
             task = self.plan.new_task(modality)
-            pool, test = ([dict(r) for r in part] for part in (self.plan.pool, self.plan.test))
+            pool, test = map(list, map(dataset_rows, (self.plan.pool, self.plan.test)))
             self._sides[source] = _Side(modality, task, task.process(pool), task.process(test))
         return self._sides[source]
 
