@@ -61,7 +61,7 @@ _VERBS = dict.fromkeys(("check", "evaluate", "explain", "finetune", "load", "pre
 def __getattr__(name: str) -> Any:
     """Imports the verbs, and torch with them, on first use."""
     if name in _VERBS:
-        import importlib
+        from pretune.imports import imported
 
-        return getattr(importlib.import_module(_VERBS[name]), name)
+        return getattr(imported(_VERBS[name]), name)
     raise AttributeError(f"module 'pretune' has no attribute {name!r}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["main"]
 
 import errno
-import importlib
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from typing import Any
 from pretune import registry
 from pretune.cli_text import one_sentence, readable, reject_unknown
 from pretune.errors import ConfigError, PretuneError, did_you_mean
+from pretune.imports import imported
 from pretune.verbs import VERBS, Verb
 
 
@@ -178,7 +178,7 @@ def _print_metrics(result: Any) -> None:
 
 
 def _function(name: str) -> Callable[..., Any]:
-    module, word = importlib.import_module(VERBS[name].module), name.replace("-", "_")
+    module, word = imported(VERBS[name].module, keep=True), name.replace("-", "_")
     found: Callable[..., Any] = getattr(module, f"{word}_command", None) or getattr(module, word)
     return found
 
