@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["lineage", "loss_and_floor", "model_card", "warn_if_unlearnt"]
+__all__ = ["ancestry", "lineage", "loss_and_floor", "model_card", "warn_if_unlearnt"]
 
 import importlib.metadata
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from pretune.checkpoint import lineage_of
 from pretune.progress import say
 from pretune.train import FitResult
 
+_INHERITED = ("verb", "finished", "steps", "tokens", "seconds", "data", "parent")
 _PACKAGES = ("pretune", "torch", "transformers", "accelerate", "datasets", "tokenizers", "peft")
 
 
@@ -61,7 +62,14 @@ def _parent(source: str | None) -> dict[str, Any] | None:
     if source is None:
         return None
     facts = lineage_of(Path(source))
-    return {"source": source} | {k: facts[k] for k in ("verb", "finished", "tokens", "seconds", "data") if k in facts}
+    return {"source": source} | {k: facts[k] for k in _INHERITED if k in facts}
+
+
+def ancestry(facts: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The facts of a run, and of each run before it that it goes back to."""
+    while facts:
+        yield facts
+        facts = facts.get("parent") or {}
 
 
 def loss_and_floor(facts: Mapping[str, Any]) -> tuple[float, float] | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pretune.checkpoint import lineage_of
 from pretune.encoder import model_folder
+from pretune.lineage import ancestry
 from pretune.modalities.base import Modality
 from pretune.study_arms import OWN, SCRATCH, Arm
 from pretune.study_conclusions import Cells, Conclusions
@@ -48,6 +49,7 @@ def study_facts(
         command: What was run.
     """
     names = {a.name for a in arms}
+    paid = {a.name: p for a in arms if (p := _pretraining(a)) is not None}
     return {
         "verb": "study",
         "verdict": found.verdicts[0],
@@ -77,8 +79,8 @@ def study_facts(
             for arm, rows in found.saved.items()
             for n in rows
         ],
-        "efficiency": _efficiency(found, arms),
-        "pretraining": [p for a in arms if (p := _pretraining(a)) is not None],
+        "efficiency": _efficiency(found, paid),
+        "pretraining": [{"arm": n, "counted": source.counted} | p for n, p in paid.items()],
         "missing": missing,
         "pictures": dict(pictures),
         "command": command,
@@ -90,10 +92,9 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _efficiency(found: Conclusions, arms: Sequence[Arm]) -> list[dict[str, Any]]:
+def _efficiency(found: Conclusions, paid: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Points over scratch for a minute of compute, with and without the pre-training, which is paid once."""
     means = {(m.arm, m.labels): m for m in found.means}
-    paid = {a.name: p["seconds"] for a in arms if (p := _pretraining(a)) is not None}
     rows = []
     for (arm, number), mine in means.items():
         minutes = mine.seconds / 60
@@ -101,18 +102,22 @@ def _efficiency(found: Conclusions, arms: Sequence[Arm]) -> list[dict[str, Any]]
         row["points_per_minute"] = round(100 * mine.mean.value / minutes, 1) if minutes else None
         scratch = means.get((SCRATCH, number))
         if arm in paid and scratch is not None:
-            row["minutes_with_pretraining"] = round(minutes + paid[arm] / 60, 1)
+            spent = paid[arm]["seconds"] / 60
+            row["minutes_with_pretraining"] = round(minutes + spent, 1)
             gain = 100 * (mine.mean.value - scratch.mean.value)
-            row["points_gained_per_minute_of_pretraining"] = round(gain / (paid[arm] / 60), 2) if paid[arm] else None
+            row["points_gained_per_minute_of_pretraining"] = round(gain / spent, 2) if spent else None
         rows.append(row)
     return rows
 
 
 def _pretraining(arm: Arm) -> dict[str, Any] | None:
-    """What the weights of an arm cost, as far as their run says."""
+    """What the weights of an arm cost, with the runs that they go back to, as far as these say."""
     if arm.kind not in (OWN, "other") or arm.source is None:
         return None
     facts = lineage_of(Path(model_folder(arm.source)).parent)
     if not facts:
         return None
-    return {"arm": arm.name, "source": arm.source} | {k: facts.get(k) for k in ("seconds", "tokens", "steps", "verb")}
+    stages = list(ancestry(facts))
+    seconds, steps, seen = (sum(s.get(k) or 0 for s in stages) for k in ("seconds", "steps", "tokens"))
+    known = [s["verb"] for s in reversed(stages) if "verb" in s]
+    return {"source": arm.source, "verbs": known, "seconds": seconds, "steps": steps, "seen": seen}
