@@ -380,7 +380,7 @@ def test_numbers_are_written_as_people_do() -> None:
     assert [metric_text("accuracy", 0.6319), metric_text("mae", 0.5), metric_text("r2", float("nan"))] == [
         "63.2%", "0.500", "not defined",
     ]  # fmt: skip
-    assert points("macro_f1", 0.1, 0.05, 0.15) == "+10.0 points, 95% interval +5.0 to +15.0"
+    assert points("macro_f1", 0.1, 0.05, 0.15, level=0.95) == "+10.0 points, 95% interval +5.0 to +15.0"
 
 
 def test_wrong_letters_stand_above_their_marks() -> None:

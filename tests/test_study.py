@@ -111,7 +111,7 @@ def test_going_on_adds_only_what_is_missing(own: str, tmp_path: Path) -> None:
 def test_what_pre_training_cost_counts_every_stage_of_it(own: str, tmp_path: Path) -> None:
     texts = [r["text"] for r in topics(200, seed=1)]
     pretune.pretrain(texts, out=str(tmp_path / "second"), from_=own, budget="3steps", batch_size=4)
-    run(str(tmp_path / "second"), tmp_path / "s", labels="4", strategies="full", baseline=False)
+    run(str(tmp_path / "second"), tmp_path / "s", labels="4", strategies="full", baseline=False, level=0.9)
     (cost,) = json.loads((tmp_path / "s" / "study.json").read_text())["pretraining"]
     stages = [json.loads((Path(r) / "lineage.json").read_text()) for r in (own, tmp_path / "second")]
     assert cost["verbs"] == ["pretrain", "pretrain"]
@@ -120,6 +120,8 @@ def test_what_pre_training_cost_counts_every_stage_of_it(own: str, tmp_path: Pat
     assert cost["seen"] == sum(s["tokens"] for s in stages)
     page = pretune.report(str(tmp_path / "s")).read_text()
     assert f"saw {cost['seen']:,} tokens" in page
+    assert "90% interval" in page
+    assert "95% interval" not in page
 
 
 def test_another_measure_is_refused(own: str, tmp_path: Path) -> None:

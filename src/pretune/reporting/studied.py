@@ -26,14 +26,14 @@ def study_section(facts: Facts) -> Section | None:
     study = facts.study
     if not study:
         return None
-    metric = str(study.get("metric", "score"))
+    metric, level = str(study.get("metric", "score")), float(study.get("level", 0.95))
     means, compared = _rows(study, "means", "labels", "value"), _rows(study, "comparisons", "labels", "difference")
     titles = {str(a.get("name")): str(a.get("title") or a.get("name")) for a in _rows(study, "arms", "name")}
     body = render(
         "report_study.html.j2",
-        figures=_figures(means, compared, titles, metric, bool(study.get("higher_is_better", True))),
+        figures=_figures(means, compared, titles, metric, level, bool(study.get("higher_is_better", True))),
         means=[_mean(r, titles, metric) for r in means],
-        compared=[_comparison(r, titles, metric) for r in compared],
+        compared=[_comparison(r, titles, metric, level) for r in compared],
         saved=[_saved(r, titles) for r in _rows(study, "labels_saved", "arm", "labels")],
         efficiency=_table(_rows(study, "efficiency"), titles),
         pretraining=[_pretraining(r, titles) for r in _rows(study, "pretraining", "arm")],
@@ -65,7 +65,7 @@ def _sentence(study: Mapping[str, Any]) -> str:
 
 
 def _figures(
-    means: Rows, compared: Rows, titles: Mapping[str, str], metric: str, higher: bool
+    means: Rows, compared: Rows, titles: Mapping[str, str], metric: str, level: float, higher: bool
 ) -> list[tuple[str, str]]:
     found = []
     if len({r["labels"] for r in means}) > 1:
@@ -73,8 +73,8 @@ def _figures(
     against = [r for r in compared if r.get("low") is not None and r.get("high") is not None]
     if against:
         better = "right" if higher else "left"
-        caption = f"differences with 95% intervals; {better} of the line is better, filled dots are clear"
-        found.append((caption, _forest(against, titles, metric)))
+        caption = f"differences with {level:.0%} intervals; {better} of the line is better, filled dots are clear"
+        found.append((caption, _forest(against, titles, metric, level)))
     return found
 
 
@@ -111,7 +111,7 @@ def _styles(names: list[str]) -> dict[str, dict[str, Any]]:
     return {n: fixed.get(n) or {"color": _COLOURS[others.index(n) % len(_COLOURS)]} for n in names}
 
 
-def _forest(rows: Rows, titles: Mapping[str, str], metric: str) -> str:
+def _forest(rows: Rows, titles: Mapping[str, str], metric: str, level: float) -> str:
     figure, axes = bare(0.7 + 0.26 * len(rows))
     for place, row in enumerate(reversed(rows)):
         clear = bool(row.get("clear"))
@@ -124,7 +124,9 @@ def _forest(rows: Rows, titles: Mapping[str, str], metric: str) -> str:
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.tick_params(axis="y", length=0, labelsize=8)
     axes.set_xlabel("difference")
-    said = "; ".join(f"{_title(r, titles)} at {r['labels']} labels {points(metric, *_three(r))}" for r in rows)
+    said = "; ".join(
+        f"{_title(r, titles)} at {r['labels']} labels {points(metric, *_three(r), level=level)}" for r in rows
+    )
     return inline_svg(figure, f"Differences: {said}")
 
 
@@ -164,14 +166,14 @@ def _mean(row: Mapping[str, Any], titles: Mapping[str, str], metric: str) -> dic
     }
 
 
-def _comparison(row: Mapping[str, Any], titles: Mapping[str, str], metric: str) -> dict[str, Any]:
+def _comparison(row: Mapping[str, Any], titles: Mapping[str, str], metric: str, level: float) -> dict[str, Any]:
     known = row.get("low") is not None and row.get("high") is not None
     p = row.get("adjusted_p", row.get("p"))
     return {
         "arm": _title(row, titles),
         "against": titles.get(str(row.get("against")), str(row.get("against", ""))),
         "labels": f"{row['labels']:,}",
-        "difference": points(metric, *_three(row)) if known else f"{row['difference']:+.3f}",
+        "difference": points(metric, *_three(row), level=level) if known else f"{row['difference']:+.3f}",
         "p": "" if p is None else "below 0.001" if p < 0.001 else f"{p:.3f}",
         "clear": bool(row.get("clear")),
     }

@@ -72,7 +72,7 @@ def _test_says(measured: Measured, facts: Facts) -> tuple[str, str]:
         if interval is None:
             return f"{said}.", ""
         low, high = interval.low - floor, interval.high - floor
-    difference = points(name, value - floor, low, high)
+    difference = points(name, value - floor, low, high, level=found.level)
     if low > 0:
         return f"{said}. The model knows clearly more than that ({difference}).", "good"
     if high < 0:
