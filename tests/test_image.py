@@ -151,6 +151,16 @@ def test_it_learns_and_equals_the_pipeline(run, folder):
         assert ours["probabilities"][their[0]["label"]] == pytest.approx(their[0]["score"], abs=1e-5)
 
 
+@pytest.mark.parametrize(("side", "most"), [(16, 256), (32, 256), (48, 113), (64, 64), (224, 64)])
+def test_more_small_pictures_are_predicted_together(side, most):
+    assert learnt([np.zeros((8, 8, 3), dtype=np.uint8)] * 2, image_size=side).together == most
+
+
+def test_how_many_are_predicted_together_changes_nothing(run, folder):
+    whole, few = ([r["label"] for r in pretune.predict(str(run), str(folder), batch_size=n)] for n in (None, 5))
+    assert whole == few
+
+
 def test_bad_rows_keep_their_place(run, folder, tmp_path):
     good = next(folder.rglob("*.png"))
     (tmp_path / "b.png").write_bytes(good.read_bytes()[:60])

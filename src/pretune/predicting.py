@@ -50,7 +50,7 @@ class Predictor:
         records: Source,
         *,
         columns: Mapping[str, str] | None = None,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         abstain: float | None = None,
         calibrated: bool = False,
     ) -> list[Prediction]:
@@ -63,7 +63,7 @@ class Predictor:
         source: Source,
         *,
         columns: Mapping[str, str] | None = None,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         chunk: int = CHUNK,
         files: str | Path | None = None,
         abstain: float | None = None,
@@ -75,7 +75,7 @@ class Predictor:
         Args:
             source: Path, ``-`` for standard input, Hub name, list of str or dict, DataFrame or Dataset.
             columns: Column of a role where the usual names do not fit, e.g. ``{"text": "review"}``.
-            batch_size: Most records in one run of the model.
+            batch_size: Most records in one run of the model; not given: 64, and up to 256 pictures of under 64 pixels.
             chunk: Records that are sorted by length together.
             files: A folder for what the task can also write: drawn boxes, masks.
             abstain: Adds the set of answers that holds the true one with this probability, and gives no answer where
@@ -91,6 +91,7 @@ class Predictor:
             DataError: The source as a whole cannot be used.
         """
         check_numbers({"batch_size": batch_size})
+        together = batch_size or self.modality.together
         check_roles(columns, list(self.roles))
         finish = finisher(self.task, self.path, abstain=abstain, calibrated=calibrated)
         precision = self.precision if finish is None else "fp32"
@@ -100,7 +101,7 @@ class Predictor:
         opened = contextlib.nullcontext() if files is None else self.task.writer(Path(files))
         with opened as write:
             while part := list(itertools.islice(rows, chunk)):
-                found = self._predict_rows(part, batch_size, precision, unlike)
+                found = self._predict_rows(part, together, precision, unlike)
                 for (record, _), prediction in zip(part, found, strict=True):
                     if finish is not None:
                         prediction = finish(prediction)

@@ -33,7 +33,7 @@ def predict(
     data: Any,
     *,
     columns: Mapping[str, str] | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     precision: str | None = None,
     files: str | None = None,
     abstain: float | None = None,
@@ -47,7 +47,7 @@ def predict(
         run: A run directory of `finetune`.
         data: File, folder, Hub name, ``-`` for standard input, list, DataFrame or Dataset.
         columns: Column of each role, where the usual names do not fit, e.g. ``{"text": "review"}``.
-        batch_size: Most records in one run of the model.
+        batch_size: Most records in one run of the model; not given: 64, and up to 256 pictures of under 64 pixels.
         precision: ``fp32`` or ``bf16`` (same labels; numbers, boxes, masks and transcripts are as exact as it is); not
             given: bf16 where the hardware is faster in it and the task gives labels.
         files: A folder for what the task can also write: drawn boxes and COCO results, masks and overlays.
@@ -120,7 +120,7 @@ def predict_command(
     data: str,
     *,
     columns: Mapping[str, str] | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     precision: str | None = None,
     files: str | None = None,
     abstain: float | None = None,
@@ -135,7 +135,7 @@ def predict_command(
         run: A run directory of `pretune finetune`.
         data: File, folder, Hub name, or - for standard input.
         columns: Column of each role, where the usual names do not fit.
-        batch_size: Most records in one run of the model.
+        batch_size: Most records in one run of the model; not given: 64, and up to 256 pictures of under 64 pixels.
         precision: fp32 or bf16 (same labels; numbers, boxes, masks and transcripts are as exact as it is); not given:
             bf16 where the hardware is faster in it and the task gives labels.
         files: A folder for what the task can also write: drawn boxes and COCO results, masks and overlays.

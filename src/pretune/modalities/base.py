@@ -95,6 +95,11 @@ class Modality(Method):
     num_truncated: int = 0
     """Records that were cut, because they are longer than the modality's limit."""
 
+    @property
+    def together(self) -> int:
+        """Most records that a model predicts in one run, unless told otherwise."""
+        return 64
+
     def learn(self, source: Any) -> None:
         """Learns what the modality needs from unlabelled data or labelled records (text: a tokenizer)."""
 

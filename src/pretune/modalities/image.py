@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 _IN_MEMORY = 2**28
 """Bytes of processed images above which they go to a file that the system pages."""
 
+_TOGETHER = 2**18
+"""Pixels that a model predicts in one run, where that are more than 64 pictures."""
+
 _POSITION_FREE = ("convnext", "convnextv2", "resnet")
 """Architectures without position embeddings: any image size fits a checkpoint."""
 
@@ -197,6 +200,11 @@ class Image(Modality):
         """1 or 3, after `learn` or `load`."""
         assert self.channels is not None, "learn or load the modality first"
         return self.channels
+
+    @property
+    def together(self) -> int:
+        """More of small pictures, whose layers are small products that cost as much to call as to compute."""
+        return min(256, max(super().together, _TOGETHER // self.squares.size**2))
 
     @property
     def squares(self) -> Squares:
