@@ -71,12 +71,14 @@ def horizontal_flip(images: Tensor, rng: np.random.Generator, rate: float = 0.5)
 
 def shift(images: Tensor, rng: np.random.Generator, pixels: int) -> Tensor:
     """Moves each image by up to `pixels` in both directions; the border is repeated. Exact: no pixel is blended."""
-    num, (height, width) = len(images), images.shape[-2:]
-    moves = torch.from_numpy(rng.integers(-pixels, pixels + 1, (num, 2))).to(images.device)
-    rows = (torch.arange(height, device=images.device) + moves[:, :1]).clamp(0, height - 1)
-    columns = (torch.arange(width, device=images.device) + moves[:, 1:]).clamp(0, width - 1)
-    each = torch.arange(num, device=images.device)[:, None, None]
-    return images.permute(0, 2, 3, 1)[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+    moves = np.split(rng.integers(-pixels, pixels + 1, (len(images), 2)), 2, axis=1)
+    rows, columns = (np.clip(np.arange(n) + m, 0, n - 1) for n, m in zip(images.shape[-2:], moves, strict=True))
+    source = images.cpu().numpy()
+    found = np.empty_like(source)
+    # image by image: one gather of all pixels takes four to eight times as long
+    for moved, image, row, column in zip(found, source, rows, columns, strict=True):
+        moved[...] = image[:, row][:, :, column]
+    return torch.from_numpy(found).to(images.device)
 
 
 def color_jitter(

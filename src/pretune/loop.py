@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from pretune import optim
+from pretune import machine, optim
 from pretune.batching import Order, step_rng, step_seed
 from pretune.budget import Plan
 from pretune.checkpoint import State, optimizer_tensors, restore_optimizer
@@ -64,6 +64,7 @@ class Loop:
     max_grad_norm: float
     ema: float
     wrapped: Any = None
+    trainable: Sequence[Tensor] = ()
     step: int = 0
     tokens: float = 0
     seconds: float = 0.0
@@ -86,6 +87,7 @@ class Loop:
 
     def wrap(self) -> None:
         """(Re-)wraps for DDP; must follow every change of what is trainable."""
+        self.trainable = [p for p in self.objective.parameters() if p.requires_grad]
         if self.accelerator.num_processes == 1:
             self.wrapped = self.objective
             return
@@ -97,7 +99,7 @@ class Loop:
         """Forward and backward of every micro-batch, then one optimiser step; returns what to log."""
         optim.set_lr(self.optimizers, factor)
         found = self._backward(batches)
-        parameters = [p for p in self.objective.parameters() if p.grad is not None]
+        parameters = [p for p in self.trainable if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm or math.inf)
         logs = _read(batches, found, norm)
         for strategy in self.strategies:
@@ -115,7 +117,7 @@ class Loop:
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         found = []
         for k, batch in enumerate(batches):
-            torch.manual_seed(step_seed(self.seed, self.step, rank * len(batches) + k))
+            machine.seed(step_seed(self.seed, self.step, rank * len(batches) + k), self.accelerator.device)
             self.objective.scale = scales[k]
             with self._sync(last=k == len(batches) - 1), self.accelerator.autocast():
                 outputs = self.wrapped(_to(batch, self.accelerator.device))
