@@ -167,10 +167,11 @@ class Labelled(Pictures):
 
 
 class Photos(torch.utils.data.Dataset):
-    """Photos of any size: decoded, cropped at random, resized and normalised when asked for, as in run_mae.py."""
+    """Photos of any size: decoded, cropped at random, mirrored and normalised when asked for, as in run_mae.py."""
 
     def __init__(self, folder: Path, side: int, seed: int) -> None:
         self.files = pictures_in(folder)
+        self.classes = sorted({f.parent.name for f in self.files})
         self.side, self.rng = side, np.random.default_rng(seed)
 
     def __len__(self) -> int:
@@ -187,8 +188,19 @@ class Photos(torch.utils.data.Dataset):
         return {"pixel_values": (found / 255 - 0.5) / 0.25}
 
 
+class LabelledPhotos(Photos):
+    """The same with the number of the folder that a photo lies in, as in run_image_classification.py."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return super().__getitem__(index) | {"labels": self.classes.index(self.files[index].parent.name)}
+
+
 def images(options: argparse.Namespace) -> dict[str, Any]:
-    """A ViT on labelled pictures, all of it or (``frozen_images``) its head alone: images a second."""
+    """A ViT on labelled pictures, all of it or (``frozen_images``) its head alone: images a second.
+
+    The pictures are in memory, or (``image_files``) decoded and augmented when they are needed.
+    """
+    from_files = options.command == "image_files"
     model = AutoModelForImageClassification.from_pretrained(options.model, num_labels=10)
     if options.command == "frozen_images":
         model.base_model.requires_grad_(False)
@@ -197,7 +209,7 @@ def images(options: argparse.Namespace) -> dict[str, Any]:
         trainer = Trainer(
             model=model,
             args=arguments(folder, options, max_steps=options.warm_up + options.steps),
-            train_dataset=Labelled(options.images),
+            train_dataset=LabelledPhotos(options.images, 32, options.seed) if from_files else Labelled(options.images),
             callbacks=[clock],
         )
         trainer.train()
@@ -332,6 +344,7 @@ COMMANDS = {
     "mae": mae,
     "mae_photos": mae,
     "images": images,
+    "image_files": images,
     "frozen_images": images,
     "finetune": classifier,
     "frozen": classifier,
@@ -358,7 +371,7 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--text", type=Path, required=True)
             sub.add_argument("--steps", type=int, default=30)
             sub.add_argument("--max_blocks", type=int, default=20_000)
-        elif name in ("mae", "mae_photos", "images", "frozen_images"):
+        elif name in ("mae", "mae_photos", "images", "image_files", "frozen_images"):
             sub.add_argument("--model", type=Path, help="a ViT directory; not for mae")
             sub.add_argument("--images", type=Path, required=True)
             sub.add_argument("--steps", type=int, default=30)
