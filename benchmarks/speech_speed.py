@@ -3,14 +3,15 @@
     python benchmarks/speech_speed.py wav2vec2 [--repeats 3] [--data ../shared/data]
     python benchmarks/speech_speed.py ctc
     python benchmarks/speech_speed.py frozen
-    python benchmarks/speech_speed.py predict
+    python benchmarks/speech_speed.py predict [--files]
 
 `wav2vec2` pre-trains a wav2vec 2.0 of 6 layers x 192, its convolutions 128 wide, on pieces of up to 6 seconds of
-barista_speech, batch 8; the peer is `Wav2Vec2ForPreTraining` with the masks and negatives of transformers' own example.
-`ctc` fine-tunes that architecture on the transcripts of fsdd_strings, batch 16; `frozen` the same with the encoder
-frozen, 5 epochs; `predict` transcribes its test recordings, against the pipeline with batches of 32. Counted are
-seconds of sound a second. The peer's recordings are decoded and normalised before its clock runs; its first steps are
-not counted. pretune's `ctc` counts from the first step on, `frozen` also the decoding and the features.
+barista_speech, batch 8; the peer is `Wav2Vec2ForPreTraining` with the masks and negatives of transformers' own
+example. `ctc` fine-tunes that architecture on the transcripts of fsdd_strings, batch 16; `frozen` the same with the
+encoder frozen, 5 epochs; `predict` transcribes its test recordings, against the pipeline with batches of 32. Counted
+are seconds of sound a second. The peer's recordings are decoded and normalised before its clock runs, unless
+`--files` gives the pipeline the names of the files as pretune gets them (it needs ffmpeg); its first steps are not
+counted. pretune's `ctc` counts from the first step on, `frozen` also the decoding and the features.
 """
 
 from __future__ import annotations
@@ -194,8 +195,10 @@ def peer_tuned(data: Path, what: str) -> float:
 # -- prediction --------------------------------------------------------------------------------------------------------
 
 
-def predict(data: Path, repeats: int, clock: Callable[[], float]) -> tuple[list[float], list[float]]:
-    """Seconds of sound a second of pipeline and of `Predictor.predict`, in turn; the texts must be the same."""
+def predict(
+    data: Path, repeats: int, clock: Callable[[], float], *, from_files: bool
+) -> tuple[list[float], list[float]]:
+    """Seconds of sound a second of pipeline and of `Predictor.predict`, in turn."""
     from transformers import Wav2Vec2ForCTC, logging, pipeline
 
     import pretune
@@ -220,7 +223,7 @@ def predict(data: Path, repeats: int, clock: Callable[[], float]) -> tuple[list[
     found: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats + 1):
         began = clock()
-        theirs([dict(w) for w in waves])
+        theirs(list(files) if from_files else [dict(w) for w in waves])
         between = clock()
         ours.predict([{"audio": f} for f in files])
         found[0].append(sound / (between - began))
@@ -242,6 +245,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared/data")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cpu", action="store_true", help="predict: time of the processor, where others use it too")
+    parser.add_argument("--files", action="store_true", help="predict: the pipeline, too, gets the names of files")
     parser.add_argument("--steps", type=int, default=15, help="timed steps of wav2vec2")
     parser.add_argument("--side", choices=["pretune", "transformers"], help="one side, once (used by this program)")
     options = parser.parse_args()
@@ -252,7 +256,8 @@ def main() -> None:
         return
     if options.what == "predict":
         clock = time.process_time if options.cpu else time.perf_counter
-        rates = dict(zip(("transformers", "pretune"), predict(options.data, options.repeats, clock), strict=True))
+        found = predict(options.data, options.repeats, clock, from_files=options.files)
+        rates = dict(zip(("transformers", "pretune"), found, strict=True))
     else:
         words = [__file__, options.what, "--data", str(options.data), "--steps", str(options.steps), "--side"]
         rates = in_turn({name: [*words, name] for name in ("transformers", "pretune")}, options.repeats)
