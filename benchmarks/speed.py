@@ -2,7 +2,7 @@
 
     python benchmarks/speed.py mlm      [--repeats 3] [--data ../shared/data]
     python benchmarks/speed.py mae
-    python benchmarks/speed.py mae_photos
+    python benchmarks/speed.py mae_photos [--enlarged 4]
     python benchmarks/speed.py images [--family resnet]
     python benchmarks/speed.py image_files [--family resnet] [--epochs 5]
     python benchmarks/speed.py frozen_images [--epochs 20]
@@ -12,13 +12,13 @@
 Each side runs in a process of its own, so that pretune's allocator does not help the peer. `mlm` is BERT 4 x 256 with
 30,522 words on blocks of 128 tokens of IMDb; `mae` is a ViT 6 x 192 with a decoder of 2 x 128 on CIFAR-10 images in
 patches of 4, batch 128; `mae_photos` the same network at 224 pixels in patches of 16, batch 64, on the frames of
-CamVid (480 x 360, JPEG), which the peer decodes and crops when they are needed, as transformers' run_mae.py does, and
-pretune from its cache, whose making is not timed; `images` fine-tunes such a ViT (or pretune's tiny ResNet) on the
-same pictures with their labels, batch 32 (the peer's images are decoded and normalised before its clock runs, and not
-augmented); `image_files` the same, but the peer decodes, crops and mirrors them when they are needed, as
-run_image_classification.py does; the others are MiniLM-L6 on SST-2. Seconds of the peer are per step after warm-up;
-pretune's count everything from the first step on, and for `image_files`, `frozen` and `frozen_images` also the
-reading of the data and the computation of the features.
+CamVid (480 x 360, JPEG; `--enlarged 4` as large as a camera makes them), which the peer decodes and crops when they
+are needed, as transformers' run_mae.py does, and pretune from its cache, whose making is not timed; `images`
+fine-tunes such a ViT (or pretune's tiny ResNet) on the same pictures with their labels, batch 32 (the peer's images
+are decoded and normalised before its clock runs, and not augmented); `image_files` the same, but the peer decodes,
+crops and mirrors them when they are needed, as run_image_classification.py does; the others are MiniLM-L6 on SST-2.
+Seconds of the peer are per step after warm-up; pretune's count everything from the first step on, and for
+`image_files`, `frozen` and `frozen_images` also the reading of the data and the computation of the features.
 """
 
 from __future__ import annotations
@@ -96,8 +96,24 @@ def ours_mlm(data: Path, steps: int) -> dict[str, Any]:
     return {"items_per_second": fit_rate(objective, objective.examples(corpus, seed=0), steps, after=10, batch_size=32)}
 
 
-def ours_mae(data: Path, steps: int, *, photos: bool = False) -> dict[str, Any]:
-    """Images a second of `fit` with the `mae` objective, after the first steps."""
+def photo_folder(data: Path, enlarged: int) -> str:
+    """The frames of CamVid, or (enlarged) the same with so many times the width and the height, as JPEG."""
+    frames = data / "camvid/train/images"
+    if enlarged == 1:
+        return str(frames)
+    from PIL import Image
+
+    folder = Path(tempfile.gettempdir()) / f"pretune-benchmark-photos-{enlarged}"
+    folder.mkdir(exist_ok=True)
+    for file in sorted(f for f in frames.iterdir() if not (folder / f"{f.stem}.jpg").exists()):
+        frame = Image.open(file).convert("RGB")
+        size = (frame.width * enlarged, frame.height * enlarged)
+        frame.resize(size, Image.Resampling.BICUBIC).save(folder / f"{file.stem}.jpg", quality=90)
+    return str(folder)
+
+
+def ours_mae(data: Path, steps: int, *, enlarged: int = 0) -> dict[str, Any]:
+    """Images a second of `fit` with the `mae` objective, after the first steps; of photos where they have a size."""
     from transformers import AutoModel, ViTConfig, set_seed
 
     from pretune import machine
@@ -105,16 +121,16 @@ def ours_mae(data: Path, steps: int, *, photos: bool = False) -> dict[str, Any]:
     from pretune.objectives.mae import MaskedAutoencoder
     from pretune.pretraining import cache_folder
 
-    folder = str(data / ("camvid/train/images" if photos else "cifar10_jpg/train"))
-    images = Image(image_size=224 if photos else None)
+    folder = photo_folder(data, enlarged) if enlarged else str(data / "cifar10_jpg/train")
+    images = Image(image_size=224 if enlarged else None)
     objective = MaskedAutoencoder(decoder_width=128, decoder_layers=2)
     images.learn(folder)
     corpus = images.corpus(folder, cache=cache_folder(None), split="all")
     set_seed(0)
-    model = AutoModel.from_config(ViTConfig(**VIT | ({"image_size": 224, "patch_size": 16} if photos else {})))
+    model = AutoModel.from_config(ViTConfig(**VIT | ({"image_size": 224, "patch_size": 16} if enlarged else {})))
     machine.fast_attention(model)
     objective.setup(model, images)
-    after, batch = (3, 64) if photos else (10, 128)
+    after, batch = (3, 64) if enlarged else (10, 128)
     examples = objective.examples(corpus, seed=0)
     return {"items_per_second": fit_rate(objective, examples, steps, after=after, batch_size=batch)}
 
@@ -168,33 +184,39 @@ def ours_tuned(data: Path, strategy: str, epochs: int, seed: int) -> dict[str, A
     return {"items_per_second": records * epochs / shown, "test_accuracy": result.metrics["test_accuracy"]}
 
 
-def ours(what: str, data: Path, seed: int, epochs: int, family: str) -> dict[str, Any]:
+def ours(options: argparse.Namespace) -> dict[str, Any]:
+    """Pretune's side."""
+    what, data, seed = options.what, options.data, options.seed
     if what == "mlm":
         return ours_mlm(data, 60)
     if what == "mae":
         return ours_mae(data, 60)
     if what == "mae_photos":
-        return ours_mae(data, 15, photos=True)
+        return ours_mae(data, 15, enlarged=options.enlarged)
     if what == "images":
-        return ours_images(data, "full", 1, seed, family, all_=False)
+        return ours_images(data, "full", 1, seed, options.family, all_=False)
     if what in ("image_files", "frozen_images"):
         strategy = "full" if what == "image_files" else "freeze"
-        return ours_images(data, strategy, epochs, seed, family, all_=True)
-    return ours_tuned(data, "full", 1, seed) if what == "finetune" else ours_tuned(data, "freeze", epochs, seed)
+        return ours_images(data, strategy, options.epochs, seed, options.family, all_=True)
+    strategy, epochs = ("full", 1) if what == "finetune" else ("freeze", options.epochs)
+    return ours_tuned(data, strategy, epochs, seed)
 
 
-def peer(what: str, data: Path, precision: str, steps: int | None, epochs: int, family: str) -> list[str]:
-    boxed = [] if steps is None else ["--steps", str(steps)]
+def peer(options: argparse.Namespace, precision: str) -> list[str]:
+    """The command of the other side."""
+    what, data = options.what, options.data
+    boxed = [] if options.whole else ["--steps", str(options.steps)]
     words = [str(HERE / "peers.py"), what, *boxed, *(["--bf16"] if precision == "bf16" else [])]
     if what == "mlm":
         return [*words, "--text", str(data / "imdb_unlabelled/train.txt.gz")]
     if what == "mae":
         return [*words, "--images", str(data / "cifar10_jpg/train")]
     if what == "mae_photos":
-        return [*words, "--images", str(data / "camvid/train/images")]
+        return [*words, "--images", photo_folder(data, options.enlarged)]
     if what in ("images", "image_files", "frozen_images"):
-        return [*words, "--batch", "32", "--images", str(data / "cifar10_jpg/train"), "--model", image_folder(family)]
-    words += ["--epochs", str(epochs)] if what == "frozen" else []
+        model = image_folder(options.family)
+        return [*words, "--batch", "32", "--images", str(data / "cifar10_jpg/train"), "--model", model]
+    words += ["--epochs", str(options.epochs)] if what == "frozen" else []
     return [*words, "--batch", "32", "--train", str(data / "sst2/train.jsonl"), "--test", str(data / "sst2/test.jsonl")]
 
 
@@ -240,18 +262,19 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", help="of the peer; not given: all that have a goal")
     parser.add_argument("--epochs", type=int, default=5, help="of image_files, frozen and frozen_images")
     parser.add_argument("--family", default="vit", choices=["vit", "resnet"], help="of the image benchmarks of tasks")
+    parser.add_argument(
+        "--enlarged", type=int, default=1, help="width and height of the photos of mae_photos, times this"
+    )
     parser.add_argument("--seed", type=int, default=0, help="with --ours")
     parser.add_argument("--ours", action="store_true", help="only pretune's side, once (used by this program)")
     options = parser.parse_args()
     if options.ours:
-        print(json.dumps(ours(options.what, options.data, options.seed, options.epochs, options.family)))
+        print(json.dumps(ours(options)))
         return
     goals = {p: goal for p, goal in GOALS[options.what].items() if p in (options.precisions or GOALS[options.what])}
-    steps = None if options.whole else options.steps
-    family, epochs = options.family, options.epochs
-    sides = {f"Trainer {p}": peer(options.what, options.data, p, steps, epochs, family) for p in goals}
-    own = ["--data", str(options.data), "--epochs", str(epochs), "--family", family]
-    sides["pretune"] = [__file__, options.what, "--ours", *own]
+    sides = {f"Trainer {p}": peer(options, p) for p in goals}
+    given = {k: str(getattr(options, k)) for k in ("data", "epochs", "family", "enlarged")}
+    sides["pretune"] = [__file__, options.what, "--ours", *(f"--{k}={v}" for k, v in given.items())]
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for seed in range(options.repeats):
         for name, words in sides.items():
