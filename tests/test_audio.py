@@ -64,6 +64,34 @@ def test_inputs_are_those_of_the_saved_feature_extractor(family, tmp_path):
     assert torch.equal(again.pad(examples)[name], batch[name])
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_of_sound_is_no_model_of_text(family, tmp_path):
+    modality = ready(family)
+    AutoModel.from_config(modality.config("tiny", family)).save_pretrained(tmp_path / "model")
+    modality.save(tmp_path / "model")
+    texts = [{"text": "a b", "label": "x"}, {"text": "c d", "label": "y"}] * 8
+    with pytest.raises(ModelError, match=r"has no tokenizer that can be used.*of images or sound, give --modality"):
+        pretune.finetune(texts, from_=str(tmp_path / "model"), out=str(tmp_path / "run"), budget="1steps")
+
+
+def test_options_that_only_a_split_reads_are_refused_without_one(tmp_path):
+    records = classed(8)
+    modality = ready()
+    AutoModel.from_config(modality.config("tiny", "wav2vec2-bert")).save_pretrained(tmp_path / "model")
+    modality.save(tmp_path / "model")
+    shared = {"name": "audio", "shared_speakers": True}
+    for more in ({"valid": records}, {"valid_rate": 0.0}):
+        with pytest.raises(ConfigError, match="shared_speakers has no effect where no validation data is split off"):
+            pretune.finetune(
+                records,
+                from_=str(tmp_path / "model"),
+                out=str(tmp_path / "run"),
+                modality=shared,
+                budget="1steps",
+                **more,
+            )
+
+
 def test_a_mean_spectrum_that_stays_gives_the_states_of_spectra_without_any_scale(tmp_path):
     modality = ready(frame_ms=20, normalise="recording")
     encoder = AutoModel.from_config(modality.config("tiny", "wav2vec2-bert")).eval()

@@ -192,8 +192,9 @@ def test_transcripts_that_cannot_be(tmp_path):
     report = checked(twelve(tmp_path / "a", text=texts), Transcripts())
     assert report.status == 2
     assert 'line 6: the text (column "text") is empty' in report.problems[0]
-    assert "1 transcripts have more than 25 characters a second" in report.warnings[-1]
-    assert "row 2): 36 characters in 0.50 s" in report.warnings[-1]
+    assert "3 of 12 recordings cannot be used" in report.problems[0]
+    assert "needs 37 frames and the recording has 12 (0.50 s): is it cut, or" in report.problems[0]
+    assert "needs 49 frames and the recording has 20 (0.80 s): is it cut, or" in report.problems[0]
 
 
 def test_characters_that_test_data_has_alone(tmp_path):
@@ -213,5 +214,8 @@ def test_real_data(shared: Path):
     assert report.facts["speakers"] == 6
     assert set(report.facts["labels"].values()) == {300}
     spoken = checked(folder, Transcripts())
-    assert (spoken.problems, spoken.warnings) == ((), ())
+    (problem,) = spoken.problems
+    assert "31 of 3,000 recordings cannot be used" in problem  # cut so closely that frames of 40 ms are too few
+    assert "frame_ms 20 doubles them?" in problem
+    assert spoken.warnings == ()
     assert spoken.facts["alphabet"] == "efghinorstuvwxz"

@@ -77,11 +77,11 @@ def test_options_without_effect_are_refused(options, message):
 
 def test_impossible_transcripts_are_named(tmp_path):
     records = spoken(8)
-    with pytest.raises(DataError, match=r"row 9: the recording has 12 frames.*too few for the 30.*frame_ms 20"):
-        tuned(
-            [*records, {**records[0], "audio": _cut(records[0], 0.5), "text": "ababababababababababababababab"}],
-            tmp_path,
-        )
+    for text, end in (("ab" * 11, "frame_ms 20 doubles them, from scratch."), ("ab" * 15, "correct or remove it.")):
+        with pytest.raises(
+            DataError, match=rf"row 9: the recording has 12 frames.*too few for the {len(text)}.*{end}$"
+        ):
+            tuned([*records, {**records[0], "audio": _cut(records[0], 0.5), "text": text}], tmp_path)
     with pytest.raises(DataError, match=r"row 9, has no letters in its transcript '\?!'"):
         tuned([*records, {**records[0], "text": "?!"}], tmp_path)
     with pytest.raises(DataError, match=r"lasts \d\.\d s and max_seconds is 0.5.*cut both at pauses"):
@@ -232,6 +232,16 @@ def test_windows_give_every_frame_once(family, seconds):
     batch = modality.pad([{"input_values": (rng.standard_normal(int(seconds * 16_000)) * 3000).astype(np.int16)}])
     whole = model(**{modality.main_input: batch[modality.main_input]}).logits
     torch.testing.assert_close(in_windows(model, modality, batch), whole)
+
+
+def test_what_cannot_be_learnt_is_scored_all_the_same(tmp_path):
+    train = spoken(16)
+    hurried = {**train[0], "audio": _cut(train[0], 0.5), "text": "ab" * 15}
+    long = {"audio": {"array": np.tile(train[1]["audio"]["array"], 8), "sampling_rate": 16_000}, "text": "a b"}
+    test = [*spoken(2), hurried, long]
+    run = tuned(train, tmp_path / "run", modality={"name": "audio", "max_seconds": 3}, test=test)
+    assert json.loads((run.path / "test.json").read_text())["num_records"] == 4
+    assert pretune.evaluate(str(run.path), test).num_records == 4
 
 
 def test_long_recordings_are_read_whole(tmp_path):

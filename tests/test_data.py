@@ -402,6 +402,16 @@ def test_rows_without_any_role_are_still_rows() -> None:
         assert len(list(data.stream_records(source, roles={"text": ("text",)}))) == 2
 
 
+def test_arrays_that_may_be_one_record_or_many_are_refused() -> None:
+    roles = {"image": ["image"], "label": ["label"]}
+    with pytest.raises(DataError, match=r"needs? one length, found \{'image': 3, 'label': 2\}"):
+        data.read_records({"image": np.zeros((3, 8, 8)), "label": [0, 1]}, roles=roles)
+    with pytest.raises(DataError, match=r"shape \(9, 9, 3\) may be one picture or 9 grey ones; give \[array\]"):
+        data.read_records(np.zeros((9, 9, 3), np.uint8), roles={"image": ["image"]})
+    with pytest.raises(DataError, match="One recording as an array needs its rate"):
+        data.read_records(np.zeros(100, np.int16), roles={"audio": ["audio"]})
+
+
 def test_many_chunks() -> None:
     rows = [{"text": str(n), "label": n if n else 0.5} for n in range(25_000)]
     records = data.read_records(rows, **LABELLED)

@@ -115,6 +115,59 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         read(Detection(), str(folder))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["images"][1].update(id=100), "image 2: the id 100 is that of an earlier image"),
+        (lambda c: c["annotations"][0].pop("bbox"), r"annotation 1: expected a bbox of four numbers.*found None"),
+        (lambda c: c["annotations"][0].update(bbox="1 2 3 4"), r"annotation 1: expected a bbox.*found '1 2 3 4'"),
+        (lambda c: c["annotations"][0].update(category_id=77), "category_id 77 is the id of none of the 2 categories"),
+    ],
+)
+def test_wrong_coco_names_image_or_annotation(change: Any, message: str, tmp_path: Path) -> None:
+    file = coco(tmp_path / "a", 2)
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=message):
+        read(Detection(), str(file))
+
+
+def test_a_coco_file_that_is_cut_off_is_no_table(tmp_path: Path) -> None:
+    file = coco(tmp_path / "a", 4)
+    file.write_text(file.read_text()[:-40])
+    with pytest.raises(DataError, match=r"a\.json\" is a COCO file that is cut off or damaged"):
+        read(Detection(), str(file))
+
+
+def test_voc_errors_name_the_file(tmp_path: Path) -> None:
+    file = voc(tmp_path, 3) / "Annotations" / "001.xml"
+    for name in ("", "<name> </name>"):
+        file.write_text(f"<annotation><object>{name}<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax>"
+                        "</bndbox></object></annotation>")  # fmt: skip
+        with pytest.raises(DataError, match=r"001\.xml, file 2: .*the label of object 1 is empty"):
+            read(Detection(), str(tmp_path))
+
+
+def test_an_image_without_xml_is_said_to_be_left_out(tmp_path: Path) -> None:
+    folder = voc(tmp_path, 3)
+    (folder / "Annotations" / "001.xml").unlink()
+    report = check(str(folder), task="detection", modality="image")
+    assert report.warnings[0].endswith(f'1 file has no partner below "{folder}", such as "001.png": left out.')
+
+
+def test_a_box_outside_of_its_image_is_refused(tmp_path: Path) -> None:
+    file = coco(tmp_path / "a", 4)
+    content = json.loads(file.read_text())
+    content["annotations"][0]["bbox"] = [500, 500, 10, 10]
+    file.write_text(json.dumps(content))
+    message = r"row 1: the box of object 1, \[500\.0, 500\.0, 10\.0, 10\.0\], lies outside of its image of 56 x 40"
+    with pytest.raises(DataError, match=message):
+        pretune.finetune(str(file), out=str(tmp_path / "run"), budget="1steps", **RUN)
+    (problem,) = check(str(file), task="detection", modality="image").problems
+    assert "lies outside of its image of 56 x 40 pixels" in problem
+
+
 def test_check_counts_objects_and_names_bad_ones(tmp_path: Path) -> None:
     file = coco(tmp_path / "a", 4)
     report = check(str(file), task="detection", modality="image")

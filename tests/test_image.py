@@ -253,21 +253,26 @@ BAD = {
     ("pretrain", "--data", "{folder}", "--objective", "mae", "--budget", "3"): "1e6images",
     ("pretrain", "--data", "{folder}", "--objective", "contrastive", "--num_micro_batches", "300"): "batch of 128",
     ("pretrain", "--data", "{broken}", "--objective", "mae"): "Cannot read the image",
+    ("pretrain", "--data", "{folder}", "--batch_size", "1"): "batch_size 1 is below 2",
+    ("finetune", "--data", "{folder}", "--from", "{run}", "--strategy", "freeze", "--modality.augmentation", "none"): (
+        "modality.augmentation has no effect with a frozen encoder"
+    ),
 }
 
 
 @pytest.mark.parametrize("words", sorted(BAD))
-def test_bad_input_is_one_sentence(words, folder, tmp_path, capsys):
+def test_bad_input_is_one_sentence(words, folder, run, tmp_path, capsys):
     for name in ("flat", "broken"):
         (tmp_path / name).mkdir()
         PILImage.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / name / "a.png")
     (tmp_path / "broken" / "b.png").write_bytes(b"x")
-    places = {"flat": tmp_path / "flat", "broken": tmp_path / "broken", "folder": folder}
+    places = {"flat": tmp_path / "flat", "broken": tmp_path / "broken", "folder": folder, "run": run}
     argv = [w.format(**places) for w in words] + ["--modality", "image", "--out", str(tmp_path / "run")]
     assert cli.main(argv) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("pretune: ")
     assert BAD[words] in error
+    assert "--num_micro_batches" in words or not (tmp_path / "run").exists()
 
 
 def test_explain_on_the_command_line(run, folder, tmp_path, capsys):

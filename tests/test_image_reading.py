@@ -76,6 +76,16 @@ def test_arrays_of_other_types():
         packed(np.zeros(3))
 
 
+def test_thirty_two_bits_are_sixteen_or_refused():
+    def read(values: list[list[int]]) -> np.ndarray:
+        return pixels(picture(encoded(Image.fromarray(np.array(values, np.int32)), "tiff")), 1)[..., 0]
+
+    assert read([[0, 200, 65_535]]).tolist() == [[0, 1, 255]]
+    assert read([[200, 200]]).tolist() == [[1, 1]]  # whatever else is in the picture
+    with pytest.raises(DataError, match="found 32-bit ones from 0 to 65536: rescale"):
+        read([[0, 65_536]])
+
+
 def test_bad_files_are_named(tmp_path):
     whole = encoded(Image.fromarray(np.tile(COLOUR, (20, 20, 1))), "jpeg")
     for name, content in (("cut.jpg", whole[: len(whole) // 2]), ("text.png", b"hello"), ("empty.png", b"")):

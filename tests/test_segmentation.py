@@ -131,6 +131,27 @@ def test_an_image_without_mask_and_a_mask_of_another_size_are_named(tmp_path: Pa
         pretune.finetune(rows, out=str(tmp_path / "run"), task=TASK, modality="image", scratch=True, valid_rate=0)
 
 
+def test_check_finds_what_training_refuses_and_leaves_out(tmp_path: Path) -> None:
+    folder = mask_folder(tmp_path / "a", 4)
+    Image.fromarray(np.zeros((40, 56), np.uint8)).save(folder / "masks" / "more.png")
+    Image.fromarray(np.zeros((20, 28), np.uint8)).save(folder / "masks" / "001.png")
+    report = check(str(folder), task="segmentation", modality="image")
+    assert "row 2: " in report.problems[0]
+    assert "has 28 x 20 pixels and its image 56 x 40; they must be the same" in report.problems[0]
+    assert any('such as "more.png": left out.' in w for w in report.warnings)
+    (folder / "images" / "002.jpg").write_bytes((folder / "images" / "002.png").read_bytes())
+    with pytest.raises(DataError, match=r'002\.jpg" and "002\.png" have the same mask'):
+        read(Segmentation(), str(folder))
+
+
+def test_no_mask_is_written_over_an_overlay(run: Path, tmp_path: Path) -> None:
+    for place in ("a/x.png", "a/x-overlay.png", "b/x.png"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((40, 56, 3), np.uint8)).save(tmp_path / place)
+    assert len(list(predict(str(run), str(tmp_path), files=str(tmp_path / "out")))) == 3
+    assert len(list((tmp_path / "out").iterdir())) == 6
+
+
 def test_scores_are_the_worked_example_and_resample() -> None:
     task = Segmentation(ignore_index=9)
     true = [np.array([[0, 0], [1, 9]]), np.array([[1, 1], [1, 1]])]

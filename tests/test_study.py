@@ -124,6 +124,15 @@ def test_what_pre_training_cost_counts_every_stage_of_it(own: str, tmp_path: Pat
     assert "95% interval" not in page
 
 
+def test_an_interval_over_seeds_stays_where_shares_are(own: str, tmp_path: Path) -> None:
+    test = topics(3, seed=2)
+    found = pretune.finetune(
+        topics(12), from_=own, out=str(tmp_path / "ft"), test=test, budget="1steps", seeds=2, valid_rate=0.0
+    )
+    assert found.metrics["test_accuracy_low"] >= 0
+    assert found.metrics["test_accuracy_high"] <= 1
+
+
 def test_another_measure_is_refused(own: str, tmp_path: Path) -> None:
     run(own, tmp_path / "s", labels="4")
     with pytest.raises(RunError, match="batch_size was 16 and is now 8"):

@@ -7,6 +7,7 @@ __all__ = ["array_table", "holds_labels"]
 import io
 import re
 import struct
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from pretune.readers import RowStream, Table, open_binary
 _TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _LABEL_NAMES = (("images", "labels"), ("image", "label"), ("idx3", "idx1"), ("idx4", "idx1"))
 _SPLIT_WORDS = {"train": "train", "training": "train", "test": "test", "valid": "valid", "val": "valid"}
-_DAMAGED = (OSError, EOFError, ValueError, zlib.error, struct.error, KeyError)
+_DAMAGED = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, struct.error, KeyError)
 
 
 def array_table(path: Path, *, labelled: bool, split: str | None = None) -> Table:

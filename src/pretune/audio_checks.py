@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["check_audio"]
 
 import hashlib
+import itertools
 import re
 from array import array
 from collections import Counter
@@ -15,17 +16,18 @@ from pretune.audio_reading import faults, header, samples
 from pretune.check_report import SHOWN, CheckReport, quantiles
 from pretune.columns import SPEAKER_COLUMNS
 from pretune.data import AUDIO_COLUMNS, RowError
-from pretune.errors import DataError
+from pretune.errors import DataError, shortened
 from pretune.label_checks import FEW
 from pretune.media_checks import Look, Media, Roles, Row, check_labels, compare, listed, repeat_warnings, report
+from pretune.modalities.audio import Audio
 from pretune.sources import Source
 
 _WORD = re.compile(r"\w+")
-_FASTEST = 25
-"""Characters a second that nobody speaks ..."""
+_FRAMES = 25
+"""Frames a second of the usual encoder; a letter needs one, and a repeated one two."""
 
-_TRIMMED = 0.2
-"""... but for single words that are cut closely: recordings count as longer by so many seconds."""
+_LONGEST = Audio().max_seconds
+"""Seconds beyond which speech to text does not learn from a recording, unless told otherwise."""
 
 
 class _Recordings(Media):
@@ -35,7 +37,8 @@ class _Recordings(Media):
     inputs: ClassVar[Roles] = AUDIO_COLUMNS
     extra: ClassVar[Roles] = {"speaker": SPEAKER_COLUMNS}
 
-    def __init__(self, source: Source, task: str | None, columns: Mapping[str, str]) -> None:
+    def __init__(self, source: Source, task: str | None, columns: Mapping[str, str], *, learn: bool = True) -> None:
+        self.learn = learn
         self.seconds = array("d")
         self.rates: Counter[str] = Counter()
         self.channels: Counter[str] = Counter()
@@ -44,7 +47,6 @@ class _Recordings(Media):
         self.characters, self.words = array("q"), array("q")
         self.alphabet: Counter[str] = Counter()
         self.wordless: list[str] = []
-        self.impossible: list[str] = []
         super().__init__(source, task, columns, _look)
 
     def measure(self, record: dict[str, Any], measures: Any) -> None:
@@ -57,17 +59,40 @@ class _Recordings(Media):
         if record.get("speaker") is not None:
             self.speakers[str(record["speaker"])] += 1
         if self.role == "text":
-            self._transcript(record["text"].strip(), seconds)
+            self._transcript(self._normal(record))
 
-    def _transcript(self, text: str, seconds: float) -> None:
+    def _normal(self, record: dict[str, Any]) -> str:
+        """The transcript as the task compares it."""
+        assert self.task is not None
+        return str(self.task.read_label(record, "text"))
+
+    def fit(self, record: dict[str, Any], measures: Any) -> None:
+        if self.role != "text":
+            return
+        text, seconds = self._normal(record), measures[0]
+        needed = len(text) + sum(a == b for a, b in itertools.pairwise(text))
+        reason = ""
+        if self.learn and seconds > _LONGEST:
+            reason = (
+                f"the recording lasts {seconds:.1f} s, and speech to text learns from {_LONGEST:g} s at most: cut it "
+                "and its transcript at pauses, or raise --modality.max_seconds when training."
+            )
+        elif self.learn and needed > seconds * _FRAMES:
+            doubled = "; training with --modality.frame_ms 20 doubles them" * (needed <= 2 * seconds * _FRAMES)
+            reason = (
+                f"{shortened(text)} needs {needed} frames and the recording has {int(seconds * _FRAMES)} "
+                f"({seconds:.2f} s): is it cut, or the transcript that of another{doubled}?"
+            )
+        if reason:
+            raise RowError(record["_file"], record["_row"], reason)
+
+    def _transcript(self, text: str) -> None:
         words = _WORD.findall(text)
         self.characters.append(len(text))
         self.words.append(len(words))
         self.alphabet.update(text)
         if not words:
             self.wordless.append(self.files[-1])
-        if len(text) > _FASTEST * (seconds + _TRIMMED):
-            self.impossible.append(f"{self.files[-1]}: {len(text)} characters in {seconds:.2f} s")
 
     def facts(self) -> dict[str, Any]:
         speakers = {"speakers": len(self.speakers)} if self.speakers else {}
@@ -108,7 +133,7 @@ def check_audio(data: Source, task: str | None, test: Source | None, columns: Ma
     else:
         problems += check_labels(found, task, facts, warnings)
     if test is not None:
-        other = _Recordings(test, task, columns)
+        other = _Recordings(test, task, columns, learn=False)
         compare(found, other, facts, problems, warnings)
         _compare_speakers(found, other, facts, warnings)
         _compare_alphabets(found, other, warnings)
@@ -135,11 +160,6 @@ def _check_transcripts(found: _Recordings, facts: dict[str, Any]) -> list[str]:
         warnings.append(f"{len(rare)} characters occur fewer than {FEW} times: {', '.join(rare[:SHOWN])}.")
     if found.wordless:
         warnings.append(f"{len(found.wordless):,} transcripts have no word:{listed(found.wordless)}")
-    if found.impossible:
-        warnings.append(
-            f"{len(found.impossible):,} transcripts have more than {_FASTEST} characters a second, which nobody says; "
-            f"is the recording cut, or the transcript that of another:{listed(found.impossible)}"
-        )
     return warnings
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from pretune.errors import DataError
+from pretune.image_reading import EXTENSIONS
 from pretune.readers import RowError, RowStream, Table
 from pretune.sources import Layout
 
@@ -66,7 +67,9 @@ def _coco_content(path: Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise DataError(f'"{path}" is not UTF-8 ({error}); convert it.') from error
-    except ValueError:
+    except ValueError as error:
+        if '"annotations"' in path.read_text(encoding="utf-8"):
+            raise DataError(f'"{path}" is a COCO file that is cut off or damaged ({error}); fetch it again.') from error
         return None  # several objects: JSON lines, which the general reader takes
     return content if isinstance(content, dict) and isinstance(content.get("images"), list) else None
 
@@ -91,7 +94,11 @@ def _coco(path: Path, content: Mapping[str, Any], images: str | None) -> Layout:
 
 def _by_image(path: Path, content: Mapping[str, Any]) -> dict[Any, list[Any]]:
     """The annotations of each image, by its id."""
-    objects: dict[Any, list[Any]] = {i.get("id"): [] for i in content["images"]}
+    objects: dict[Any, list[Any]] = {}
+    for number, image in enumerate(content["images"], 1):
+        if image.get("id") in objects:
+            raise DataError(f'"{path}", image {number}: the id {image.get("id")!r} is that of an earlier image, too.')
+        objects[image.get("id")] = []
     for number, annotation in enumerate(content["annotations"], 1):
         found = annotation.get("image_id")
         if found not in objects:
@@ -114,18 +121,24 @@ def _coco_rows(
         try:
             found = [_coco_object(o, names) for o in objects.get(image["id"], ())]
             row = {"image": str(folder / image["file_name"]), "image_id": image["id"], "objects": found}
-        except (KeyError, TypeError, ValueError) as error:
-            reason = f"expected COCO's id, file_name, category_id and bbox, found {error!r} wrong or missing."
-            yield number, RowError(str(path), number, reason, "image")
+        except (KeyError, TypeError) as error:
+            yield number, RowError(str(path), number, f"has no usable {error.args[0]!r}.", "image")
+        except ValueError as error:
+            yield number, RowError(str(path), number, str(error), "image")
         else:
             yield number, row
 
 
 def _coco_object(annotation: Mapping[str, Any], names: Mapping[Any, str]) -> dict[str, Any]:
-    number = annotation["category_id"]
+    number, box = annotation.get("category_id"), annotation.get("bbox")
+    where = f"annotation {annotation.get('id', '(without id)')}"
+    if number not in names:
+        raise ValueError(f"{where}: category_id {number!r} is the id of none of the {len(names)} categories.")
+    if not isinstance(box, list) or not all(isinstance(v, int | float) for v in box):
+        raise ValueError(f"{where}: expected a bbox of four numbers (masks alone are not read), found {box!r}.")
     return {
         "label": names[number],
-        "box": [float(v) for v in annotation["bbox"]],
+        "box": [float(v) for v in box],
         "crowd": bool(annotation.get("iscrowd", 0)),
         "category_id": number,
     }
@@ -149,7 +162,16 @@ def _voc(path: Path, files: Sequence[Path], images: str | None) -> Layout:
     places = (*(f"{p}/{n}".strip("/") for n in _IMAGE_FOLDERS for p in ("", "..")), files[0].parent.name)
     folder = _folder_of(_file_name(first, files[0]), path, places, images, files[0])
     table = Table(str(path), ["image", "objects"], lambda _: _voc_rows(files, folder), "file")
-    return Layout(path, tuple(files), made=(table,))
+    return Layout(path, tuple(files), _without_xml(folder, files), made=(table,))
+
+
+def _without_xml(folder: Path, files: Sequence[Path]) -> tuple[Path, ...]:
+    """The images in the folder that no file is about."""
+    stems = {f.stem for f in files}
+    others = [f for f in sorted(folder.iterdir()) if f.stem not in stems and f.suffix.lower() in EXTENSIONS]
+    trees = [(_parsed(f), f) for f in files] if others else []
+    named = {_file_name(tree, f) for tree, f in trees if not isinstance(tree, RowError)}
+    return tuple(f for f in others if f.name not in named)
 
 
 def _voc_rows(files: Sequence[Path], folder: Path) -> RowStream:
@@ -160,8 +182,10 @@ def _voc_rows(files: Sequence[Path], folder: Path) -> RowStream:
             continue
         try:
             found = [_voc_object(o) for o in tree.iter("object")]
+            things(found)
         except (AttributeError, TypeError, ValueError) as error:
-            yield number, RowError(str(file), 1, f"expected VOC's name and bndbox for each object ({error}).")
+            reason = f"expected VOC's name and bndbox for each object ({str(error).rstrip('.')})."
+            yield number, RowError(str(file), number, reason, "file")
         else:
             yield number, {"image": str(folder / _file_name(tree, file)), "objects": found}
 
@@ -185,7 +209,7 @@ def _voc_object(tree: ET.Element) -> dict[str, Any]:
     """VOC counts pixels from 1 and names the last one inside."""
     x1, y1, x2, y2 = (float(str(tree.findtext(f"bndbox/{n}"))) for n in ("xmin", "ymin", "xmax", "ymax"))
     crowd = (tree.findtext("difficult") or "0").strip() == "1"
-    name = str(tree.findtext("name")).strip()
+    name = (tree.findtext("name") or "").strip()
     return {"label": name, "box": [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1], "crowd": crowd, "category_id": None}
 
 
@@ -234,6 +258,8 @@ def _thing(item: Any, number: int) -> Thing:
     box, label = _first(item, _BOX_NAMES), _first(item, _LABEL_NAMES)
     if box is None or label is None:
         raise ValueError(f"object {number} needs a label and a box [left, top, width, height], found {dict(item)}.")
+    if not str(label).strip():
+        raise ValueError(f"the label of object {number} is empty; name its class.")
     try:
         box = [float(v) for v in box]
     except (TypeError, ValueError):

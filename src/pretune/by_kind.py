@@ -39,7 +39,7 @@ class ByKind(Objective):
         self._parts = {k: c(**{n: given[n] for n in c.option_names() if n in given}) for k, c in parts.items()}
 
     def check(self, modality: Modality) -> None:
-        """Takes the batch size of the part for the modality's kind, and finds options that it does not have.
+        """Takes the sizes of the part for the modality's kind, and finds options that it does not have.
 
         Raises:
             ConfigError: One of them is not as it was.
@@ -53,6 +53,7 @@ class ByKind(Objective):
                     f'{name} of "{self.name}" has no effect on {modality.name} data; its options there: {listed}.'
                 )
         self.batch_size, self.betas, self.num_held_out = part.batch_size, part.betas, part.num_held_out
+        self.least = part.least
 
     def setup(self, model: PreTrainedModel, modality: Modality) -> None:
         """Keeps the part for the modality's kind, and sets it up."""

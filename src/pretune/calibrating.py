@@ -20,7 +20,8 @@ from pretune.conformity import Conformity, Floats
 from pretune.embedding import read_recipe
 from pretune.errors import DataError, RunError
 from pretune.evaluation import binned, predictions
-from pretune.finetuning import Labelled, labelled
+from pretune.finetuning import labelled
+from pretune.labelled_examples import Labelled
 from pretune.limits import check_numbers
 from pretune.overlap import seen_in_training
 from pretune.predicting import Predictor, load

@@ -165,11 +165,12 @@ class DenseTask(Task):
         return self.labels.index(of) if isinstance(of, str) and of in self.labels else None
 
 
-def picture_name(record: Mapping[str, Any], taken: set[str]) -> str:
-    """A name for files after the record's image, with its row number where another image has the same name."""
+def picture_name(record: Mapping[str, Any], taken: set[str], *, endings: Sequence[str] = ("",)) -> str:
+    """A name for files after the record's image, with its row number where another file has it (and an ending)."""
     image = record.get("image")
     path = image.get("path") if isinstance(image, dict) else image
     name = Path(path).stem if isinstance(path, str) else f"row-{record['_row']}"
-    name = f"{name}-{record['_row']}" if name in taken else name
-    taken.add(name)
+    while taken & {name + ending for ending in endings}:
+        name = f"{name}-{record['_row']}"
+    taken |= {name + ending for ending in endings}
     return name

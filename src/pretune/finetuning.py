@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["VALID_RATE", "Labelled", "finetune", "labelled", "parts_of", "processed", "raw_labels"]
+__all__ = ["VALID_RATE", "finetune", "labelled", "parts_of"]
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,10 @@ from pretune.checkpoint import RunDirectory, write_text
 from pretune.columns import check_roles
 from pretune.errors import ConfigError, DataError, RunError
 from pretune.intervals import mean_interval
+from pretune.labelled_examples import Labelled, processed, raw_labels
 from pretune.limits import check_numbers
 from pretune.lineage import lineage, warn_if_unlearnt
-from pretune.memory_rows import dataset_rows
-from pretune.modalities.base import Example, Modality, truncated
+from pretune.modalities.base import Modality, truncated
 from pretune.objectives.base import require_kind
 from pretune.pretraining import (
     SIZE,
@@ -37,6 +36,8 @@ from pretune.pretraining import (
     refuse_changed,
 )
 from pretune.progress import say
+from pretune.reporting.section import is_share
+from pretune.sources import Layout
 from pretune.splits import folds
 from pretune.strategies.base import Strategy
 from pretune.tasks.base import Task
@@ -132,15 +133,6 @@ def _check_without_effect(
                 raise ConfigError(f"{name} has no effect without validation; leave it out, or give --valid.")
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """Records, their raw labels, and the processed examples with encoded labels."""
-
-    records: Dataset
-    labels: list[Any]
-    examples: list[Example]
-
-
 def _once(
     data: Any,
     *,
@@ -173,6 +165,10 @@ def _once(
     recipe["strategy"] = strategy
     strategies: list[Strategy] = registry.build_all("strategy", strategy)
     check_strategies(strategies, validation=valid is not None or valid_rate != 0)
+    if any(s.frozen_throughout for s in strategies):
+        refuse_changed(source, source.augmenting, "with a frozen encoder, which sees each record once, unchanged")
+    if valid is not None or valid_rate == 0:
+        refuse_changed(source, source.splitting, "where no validation data is split off")
     check_model(source, from_, size, family)
     refuse_changed(source, source.unlabelled, "on labelled data")
     named = {"train": data, "valid": valid, "test": test}
@@ -186,7 +182,7 @@ def _once(
         parts = parts_of(data, valid, test, rate_held, method, source, dict(columns or {}), seed)
         method.learn_labels(raw_labels(parts[0], method))
         prepare(source, parts[0], from_, run.path / "modality" if going_on else None)
-        seen, kept, final = (processed(part, method, source) for part in parts)
+        seen, kept, final = (processed(part, method, source, learn=part is parts[0]) for part in parts)
         _say_truncated(method, source, sum(map(len, parts)))
         cut = _folds(seen.records, method, source, strategies, seed)
         ready = ready_to_train(method, source, strategies, _weights(from_, scratch, source, size, family), lr, seed)
@@ -311,7 +307,10 @@ def _used(records: Dataset, task: Task, source: Modality) -> list[str]:
 
 def _read(data: Any, task: Task, source: Modality, columns: dict[str, str], groups: Sequence[str] = ()) -> Dataset:
     roles = task.input_roles(source) | {task.label_role: task.label_columns} | ({"group": groups} if groups else {})
-    return data_io.read_records(task.source(data), roles=roles, columns=columns, required=task.required_roles(source))
+    found = task.source(data)
+    if isinstance(found, Layout) and found.ignored:
+        say(f"{found.unpaired}: left out")
+    return data_io.read_records(found, roles=roles, columns=columns, required=task.required_roles(source))
 
 
 def labelled(data: Any, task: Task, source: Modality, columns: dict[str, str]) -> Labelled:
@@ -331,24 +330,6 @@ def _say_truncated(task: Task, source: Modality, total: int) -> None:
         say(truncated(source, total))
 
 
-def raw_labels(records: Dataset, task: Task) -> list[Any]:
-    """The label of each record, as `Task.metrics` takes it."""
-    return [task.read_label(r, task.label_role) for r in dataset_rows(records)]
-
-
-def processed(records: Dataset, task: Task, source: Modality) -> Labelled:
-    """Every record with its label; an error names the file and row."""
-    rows = list(dataset_rows(records))
-    labels = [task.read_label(r, task.label_role) for r in rows]
-    examples = []
-    for row, example in zip(rows, task.process(rows), strict=True):
-        try:
-            examples.append(task.labelled(example, row[task.label_role]))
-        except DataError as error:
-            raise DataError(f"{row['_file']}, row {row['_row']}: {error}") from error
-    return Labelled(records, labels, examples)
-
-
 def _test(task: Task, final: Labelled, run: RunDirectory) -> dict[str, Any]:
     found = evaluation.evaluate(task, final.examples, final.labels)
     if machine.is_main():
@@ -362,6 +343,7 @@ def _summary(results: Sequence[RunResult], seed: int) -> RunResult:
     metrics: dict[str, Any] = {}
     for name in rows[0]:
         mean = mean_interval([float(r[name]) for r in rows])
+        mean = mean.within(0.0, 1.0) if is_share(name) and not name.endswith(("wer", "cer")) else mean
         metrics[name] = mean.value
         metrics[f"{name}_low"], metrics[f"{name}_high"] = mean.low, mean.high
         say(f"{name}: {mean.value:.4f} [{mean.low:.4f}, {mean.high:.4f}] over {len(rows)} seeds")

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pretune.check_report import CheckReport, quantiles
-from pretune.data import IMAGE_COLUMNS
+from pretune.data import IMAGE_COLUMNS, RowError
 from pretune.errors import DataError
 from pretune.image_reading import seen
 from pretune.media_checks import Look, Media, Roles, Row, check_labels, compare, repeat_warnings, report
@@ -32,6 +32,14 @@ class _Images(Media):
         self.widths, self.heights = array("q"), array("q")
         self.modes: Counter[str] = Counter()
         super().__init__(source, task, columns, _look)
+
+    def fit(self, record: dict[str, Any], measures: Any) -> None:
+        (width, height), _ = measures
+        assert self.task is not None
+        try:
+            self.task.check_size(record[self.task.label_role], (height, width))
+        except DataError as error:
+            raise RowError(record["_file"], record["_row"], str(error)) from error
 
     def measure(self, record: dict[str, Any], measures: Any) -> None:
         (width, height), mode = measures

@@ -154,16 +154,21 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         return image.convert("L")
     if mode in _SIXTEEN_BIT:
         return Image.fromarray(_bytes_of(np.asarray(image).astype(np.uint16)))
-    if mode == "I":  # 32-bit: usually 16-bit values
-        values = np.asarray(image)
-        return Image.fromarray(
-            _bytes_of(values.astype(np.uint16) if values.min() >= 0 and values.max() > 255 else values)
-        )
+    if mode == "I":
+        return Image.fromarray(_bytes_of(_sixteen_bits(np.asarray(image))))
     if mode == "F":
         return Image.fromarray(_bytes_of(np.asarray(image)))
     if mode in _TRANSPARENT or "transparency" in image.info:
         return _over_white(image)
     return image.convert("RGB")
+
+
+def _sixteen_bits(values: NDArray[np.int32]) -> NDArray[np.uint16]:
+    """32-bit pixels as the 16-bit ones that they are, whatever is in this one picture."""
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65_535:
+        raise ValueError(f"expected 8-bit or 16-bit pixels, found 32-bit ones from {low} to {high}: rescale them")
+    return values.astype(np.uint16)
 
 
 def _over_white(image: Image.Image) -> Image.Image:

@@ -14,8 +14,9 @@ from datasets import Dataset
 from pretune import data as data_io
 from pretune import registry
 from pretune.errors import ConfigError, DataError, PretuneError
-from pretune.finetuning import VALID_RATE, parts_of, processed
+from pretune.finetuning import VALID_RATE, parts_of
 from pretune.inspected_run import Inspected
+from pretune.labelled_examples import processed
 from pretune.layer_states import Places, places_of
 from pretune.modalities.base import Batch, Example
 from pretune.objectives.base import require_kind

@@ -16,7 +16,7 @@ __all__ = [
 ]
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -48,6 +48,10 @@ class Interval:
 
     def __str__(self) -> str:
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
+
+    def within(self, least: float, most: float) -> Interval:
+        """The same with ends that the estimate can have (Student's t knows no bounds)."""
+        return replace(self, low=max(self.low, least), high=min(self.high, most))
 
     def excludes(self, value: float) -> bool:
         """Whether `value` lies outside."""

@@ -19,8 +19,8 @@ from pretune import data as data_io
 from pretune import registry
 from pretune.checkpoint import write_text
 from pretune.errors import ConfigError, DataError, RunError, shortened
-from pretune.finetuning import processed, raw_labels
 from pretune.label_doubts import Doubt
+from pretune.labelled_examples import processed, raw_labels
 from pretune.limits import check_numbers
 from pretune.memory_rows import dataset_rows
 from pretune.modalities.base import Modality
@@ -152,7 +152,7 @@ def suspects(
         found = by_baseline(source, list(dataset_rows(records)), labels, parts, seed)
     else:
         prepare(source, records, from_, None)
-        examples = processed(records, method, source).examples
+        examples = processed(records, method, source, learn=True).examples
         if isinstance(method, Classification):
             found = by_probe(method, source, examples, parts, from_, seed)
         else:

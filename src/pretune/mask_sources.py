@@ -30,7 +30,7 @@ def mask_source(source: Any) -> Any:
     ``folder:split`` stands for ``folder/split``, or for ``images/split`` and ``masks/split`` in it.
 
     Raises:
-        DataError: Images without a mask; names some.
+        DataError: Images without a mask, or two with the same; names some.
     """
     if not isinstance(source, str | Path):
         return source
@@ -57,9 +57,14 @@ def _layout(root: Path, images: Path, masks: Path) -> Layout:
         raise DataError(f'"{images}" holds no images ({", ".join(_IMAGE_ENDINGS)}); give a folder that has some.')
     if not any(mask for _, mask in pairs):
         raise DataError(f'None of the {len(files)} images in "{images}" has a mask of its name in "{masks}".')
+    by_mask: dict[Path, Path] = {}
+    for image, mask in pairs:
+        if mask is not None and (other := by_mask.setdefault(mask, image)) != image:
+            raise DataError(f'"{other}" and "{image.name}" have the same mask, "{mask}"; rename or remove one of them.')
     every = [f for pair in pairs for f in pair if f is not None]
+    unused = tuple(sorted(set(found.values()) - set(by_mask)))
     table = Table(str(images), ["image", "mask"], lambda _: _rows(pairs, masks), "image")
-    return Layout(root, tuple(every), made=(table,))
+    return Layout(root, tuple(every), unused, made=(table,))
 
 
 def _rows(pairs: Sequence[tuple[Path, Path | None]], masks: Path) -> RowStream:

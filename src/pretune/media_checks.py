@@ -20,7 +20,7 @@ from pretune.image_reading import place_of
 from pretune.label_checks import check_classes, check_values, number
 from pretune.read_ahead import ahead
 from pretune.registry import build
-from pretune.sources import Source
+from pretune.sources import Layout, Source
 from pretune.tasks.base import Task
 
 Roles: TypeAlias = Mapping[str, Sequence[str]]
@@ -70,11 +70,12 @@ class Media:
         self.bad: list[str] = []
         self.num_bad = 0
         self._numbers = task == "regression"
-        self._task: Task | None = None if task is None else build("task", task)
-        self.role = None if self._task is None else self._task.label_role
-        labels = {} if self._task is None else {self._task.label_role: self._task.label_columns}
+        self.task: Task | None = None if task is None else build("task", task)
+        self.role = None if self.task is None else self.task.label_role
+        labels = {} if self.task is None else {self.task.label_role: self.task.label_columns}
         needed = {**self.inputs, **labels}
-        source = source if self._task is None else self._task.source(source)
+        source = source if self.task is None else self.task.source(source)
+        self.unpaired = source.unpaired if isinstance(source, Layout) and source.ignored else ""
         rows = stream_records(source, roles={**self.extra, **needed}, columns=columns, required=tuple(needed))
         for looked in ahead(look, rows):
             self._take(looked)
@@ -84,9 +85,10 @@ class Media:
         label, classes = record.get(self.role or ""), list[str]()
         if error is None and self._numbers and number(label) is None:
             error = RowError(record["_file"], record["_row"], f"expected a number as label, found {label!r}.")
-        elif error is None and self._task is not None and not self._numbers and self.role != "text":
+        elif error is None and self.task is not None and not self._numbers:
             try:
-                classes = self._task.classes_in(record)
+                classes = [] if self.role == "text" else self.task.classes_in(record)
+                self.fit(record, measures)
             except DataError as bad:
                 error = bad
         if error is not None:
@@ -104,6 +106,13 @@ class Media:
     def place(self, record: dict[str, Any]) -> str:
         """Where one is, for messages."""
         return f"{place_of(record[next(iter(self.inputs))])} ({record['_file']}, row {record['_row']})"
+
+    def fit(self, record: dict[str, Any], measures: Any) -> None:
+        """Finds a label that does not go with what `look` measured.
+
+        Raises:
+            DataError: It does not; names file and row.
+        """
 
     def measure(self, record: dict[str, Any], measures: Any) -> None:
         """Takes up what `look` measured of a usable one."""
@@ -155,7 +164,7 @@ def listed(places: Sequence[str]) -> str:
 
 def repeat_warnings(found: Media) -> list[str]:
     """What is there twice, and what is there twice with different labels."""
-    warnings = []
+    warnings = [f"{found.unpaired}: left out."] if found.unpaired else []
     repeats, conflicts = ([f"{b} = {a}" for a, b in pairs] for pairs in (found.repeats, found.conflicts))
     if repeats:
         warnings.append(

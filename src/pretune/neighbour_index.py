@@ -27,6 +27,7 @@ from safetensors.numpy import load_file, save_file
 from pretune.embedding import model_fingerprint
 from pretune.errors import RunError
 from pretune.nearest import Nearest
+from pretune.novelty import LEAST
 from pretune.pool_novelty import PoolNovelty
 
 FOLDER = "neighbours"
@@ -129,6 +130,11 @@ class Index:
         Raises:
             RunError: The index has no pool, or one that is too small.
         """
+        if self.novelty is None and len(self.pool):
+            raise RunError(
+                f"The pool of the index has {len(self.pool)} records, and to say what is unlike them {LEAST} or more "
+                f"are needed: {command_for(self.facts.get('run', 'RUN'))} --pool DATA --overwrite"
+            )
         if self.novelty is None:
             raise RunError(
                 f"The index of neighbours has no unlabelled pool to compare with; make one that has: "

@@ -41,6 +41,8 @@ class PixelContrastive(PixelObjective):
         grayscale_rate: Share of the views that lose their colour.
     """
 
+    least = 2
+
     def __init__(
         self,
         *,

@@ -30,7 +30,7 @@ from pretune import cooccurrence, encoder, machine, registry
 from pretune import data as data_io
 from pretune.checkpoint import RunDirectory
 from pretune.columns import check_roles
-from pretune.errors import ConfigError, did_you_mean
+from pretune.errors import ConfigError, DataError, did_you_mean
 from pretune.held_out import HeldOut, check_probe, read_probe
 from pretune.limits import check_numbers
 from pretune.lineage import lineage, model_card, warn_if_unlearnt
@@ -133,11 +133,13 @@ def pretrain(
         report = _build_objective(
             method, from_ or source.config(size or SIZE, family or method.family or source.family), source
         )
+        corpus, held_out = _corpora(source, data, valid, cache=cache_folder(cache), units=method.units)
+        labelled = None if probe is None else read_probe(probe, source, dict(columns or {}))
+        _require(method.least, method, num=len(method.examples(corpus, seed=seed)), batch=batch_size)
+        # only now is anything written: what is wrong with the data or the model was found before
         state = run.open(recipe, data=contents, overwrite=overwrite)
         if from_ is None:
             keep(source, run.path / "modality")
-        corpus, held_out = _corpora(source, data, valid, cache=cache_folder(cache), units=method.units)
-        labelled = None if probe is None else read_probe(probe, source, dict(columns or {}))
     if from_ is None and init != "random" and source.words:
         cooccurrence.initialise(method.export(), corpus, seed=seed)
     rate = lr or method.default_lr(scratch=from_ is None)
@@ -161,6 +163,14 @@ def pretrain(
     say(f"wrote {run.model}")
     warn_if_unlearnt(run.path)
     return RunResult(run.path, fitted.best, fitted)
+
+
+def _require(least: int, method: Objective, *, num: int, batch: int | None) -> None:
+    """Finds fewer examples, in all or in a batch, than an objective compares."""
+    if batch is not None and batch < least:
+        raise ConfigError(f"{method.name} tells the examples of a batch apart: batch_size {batch} is below {least}.")
+    if num < least:
+        raise DataError(f"{method.name} tells examples apart, and the data has {num}: give {least} or more.")
 
 
 def _corpora(source: Modality, data: Any, valid: Any, *, cache: Path, units: str) -> tuple[Corpus, Corpus]:

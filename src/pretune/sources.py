@@ -54,7 +54,7 @@ class Local:
     Attributes:
         root: The file or folder that was named.
         files: Those that will be read, sorted.
-        ignored: Files below `root` of other formats.
+        ignored: Files below `root` of other formats; of a layout, those without a partner.
         split: Of the arrays of an .npz file, or the rows of a table with a column ``split``.
     """
 
@@ -74,6 +74,12 @@ class Layout(Local):
     """Files in a layout that a task knows (`Task.source`), with the tables that it made of them."""
 
     made: tuple[Table, ...] = ()
+
+    @property
+    def unpaired(self) -> str:
+        """What of the files that are there has no partner, in words."""
+        which = "file has" if len(self.ignored) == 1 else "files have"
+        return f'{len(self.ignored)} {which} no partner below "{self.root}", such as "{self.ignored[0].name}"'
 
 
 @dataclass(frozen=True)
@@ -295,17 +301,27 @@ def tables(
     elif isinstance(source, list | tuple):
         yield Table("the list", None, lambda _: list_rows(source, medium))
     elif isinstance(source, np.ndarray):
+        if medium == "image" and source.ndim == 3 and source.shape[2] in (3, 4):
+            raise DataError(
+                f"An array of shape {source.shape} may be one picture or {len(source)} grey ones; give [array] for "
+                "one, and shape (pictures, height, width, 1) for several."
+            )
+        if medium == "audio" and source.ndim == 1:
+            raise DataError('One recording as an array needs its rate: give [{"array": it, "sampling_rate": 16000}].')
         role = "audio" if medium == "audio" else "image"
         yield Table("the array", [role], lambda _: ((n, {role: x}) for n, x in enumerate(source, 1)))
     elif isinstance(source, dict) and source and all(isinstance(v, np.ndarray | list) for v in source.values()):
+        lengths = {k: len(v) for k, v in source.items()}
+        if len(set(lengths.values())) > 1:
+            raise DataError(f"Columns need one length, found {lengths}; leave none out and cut none short.")
         yield Table("the arrays", list(source), lambda needed: frame_rows(_Arrays(source), needed))
     elif hasattr(source, "columns") and hasattr(source, "itertuples"):
         columns = [str(c) for c in source.columns]
         yield Table("the DataFrame", columns, lambda needed: frame_rows(source, needed))
     else:
         raise DataError(
-            f"Cannot read data from {type(source).__name__}; expected a path, a Hub name, a DataFrame, "
-            f"a list of str or dict, or a datasets.Dataset{_split_hint(source)}."
+            f"Cannot read data from {type(source).__name__}; expected a path, a Hub name, a DataFrame, a list of str, "
+            f"dict, images or arrays (one is [it]), or a datasets.Dataset{_split_hint(source)}."
         )
 
 

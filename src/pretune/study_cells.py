@@ -164,6 +164,8 @@ class Bench(contextlib.ExitStack):
         task.learn_labels(labels)
         # before the model is built: its outputs are scaled by what is learnt here (the usual side of a box)
         examples = [task.labelled(side.pool[i], label) for i, label in zip(chosen, labels, strict=True)]
+        for example in examples:
+            task.check_learnable(example)
         weights = encoder.read_config(arm.source) if arm.kind == SCRATCH else arm.source
         ready = ready_to_train(task, side.source, arm.strategies(), weights, None, seed)
         pool, test, waited = self._replayed(arm, side, task, ready.strategies)

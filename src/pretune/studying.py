@@ -19,8 +19,9 @@ from pretune.classical import Classical
 from pretune.embedding import model_fingerprint
 from pretune.encoder import model_folder
 from pretune.errors import ConfigError, DataError
-from pretune.finetuning import parts_of, raw_labels
+from pretune.finetuning import parts_of
 from pretune.label_draws import label_numbers
+from pretune.labelled_examples import raw_labels
 from pretune.limits import check_numbers
 from pretune.lineage import warn_if_unlearnt
 from pretune.modalities.base import Modality

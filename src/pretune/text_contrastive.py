@@ -38,6 +38,7 @@ class TextContrastive(TokenObjective):
     """
 
     units: ClassVar[str] = "sentences"
+    least = 2
 
     def __init__(
         self,

@@ -112,7 +112,7 @@ def required_tokenizer(folder: str) -> Any:
     """
     try:
         loaded: Any = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, TypeError) as error:  # TypeError: a model of sound
         raise ModelError(no_tokenizer(folder)) from error
     # without tokenizer files transformers gives a tokenizer of special tokens alone
     if len(loaded) <= len(loaded.added_tokens_decoder):
@@ -137,5 +137,5 @@ def no_tokenizer(folder: str) -> str:
     """What to say of a directory without a tokenizer that can be used."""
     return (
         f'"{folder}" has no tokenizer that can be used (tokenizer.json with a vocabulary); give a directory '
-        "or Hub name that has one, or train from scratch."
+        "or Hub name that has one, or train from scratch; of a model of images or sound, give --modality."
     )

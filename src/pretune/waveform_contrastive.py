@@ -37,6 +37,8 @@ class WaveformContrastive(WaveformObjective):
 
     batch_size = 32
 
+    least = 2
+
     def __init__(self, *, temperature: float = 0.2, projection_size: int = 128, min_crop: float = 0.4) -> None:
         super().__init__()
         self.temperature = check_range("temperature", temperature, 0.001, 10)

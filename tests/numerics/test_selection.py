@@ -282,6 +282,8 @@ def test_choose_finds_a_strategy_that_is_clearly_better(tmp_path: Path) -> None:
     ("spec", "message"),
     [
         ({"name": "lora+wise", "merge": False}, "leaves its updates beside them; merge"),
+        ("freeze+lora", '"freeze" computes that once; use one'),
+        ("lora+freeze", '"freeze" computes that once; use one'),
         ({"name": "lora+soup", "merge": False}, "leaves its updates beside them; merge"),
         ("freeze+wise", 'no effect with "freeze"'),
         ("soup+choose", "each decide what is trained"),

@@ -78,6 +78,8 @@ class Audio(Modality):
     learnt: ClassVar[Sequence[str]] = ("frame_ms", "normalise")
     unlabelled: ClassVar[Sequence[str]] = ("piece_seconds",)
     labelled: ClassVar[Sequence[str]] = ("augmentation", "max_seconds", "shared_speakers")
+    augmenting: ClassVar[Sequence[str]] = ("augmentation",)
+    splitting: ClassVar[Sequence[str]] = ("shared_speakers",)
     sizes: ClassVar[Collection[str]] = audio_config.SIZES
     families: ClassVar[Collection[str]] = tuple(audio_config.FAMILIES)
 

@@ -62,6 +62,12 @@ class Modality(Method):
     unlabelled: ClassVar[Sequence[str]] = ()
     """Options that only `corpus` and `learn` read, of data without labels."""
 
+    augmenting: ClassVar[Sequence[str]] = ()
+    """Those of `labelled` that change examples in training."""
+
+    splitting: ClassVar[Sequence[str]] = ()
+    """Those of `labelled` that matter where validation data is split off."""
+
     labelled: ClassVar[Sequence[str]] = ()
     """Options that only `augment` reads, in the training of tasks."""
 

@@ -71,6 +71,7 @@ class Image(Modality):
     loader = "AutoImageProcessor"
     inputs: ClassVar[Mapping[str, Sequence[str]]] = data.IMAGE_COLUMNS
     labelled: ClassVar[Sequence[str]] = ("augmentation", "flip")
+    augmenting: ClassVar[Sequence[str]] = labelled
     sizes: ClassVar[Collection[str]] = image_config.SIZES
     families: ClassVar[Collection[str]] = tuple(image_config.FAMILIES)
 

@@ -52,6 +52,9 @@ class Objective(Method, nn.Module):
     accepts: ClassVar[frozenset[str]]
     """Modality kinds it works for."""
 
+    least: int = 1
+    """Examples that a batch needs: 2 where each is told from the others."""
+
     units: ClassVar[str] = "stream"
     """What it needs of a corpus: ``stream``, or for tokens ``sentences`` (their borders are kept)."""
 

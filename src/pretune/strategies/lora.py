@@ -67,6 +67,19 @@ class LoRA(Strategy):
         """False where the updates stay beside the weights."""
         return self.merge
 
+    def check(self, others: Sequence[Strategy], *, validation: bool) -> None:
+        """Refuses an encoder that never moves.
+
+        Raises:
+            ConfigError: Another strategy freezes all of it.
+        """
+        for other in others:
+            if other.frozen_throughout:
+                raise ConfigError(
+                    f'Strategy "lora" changes what the encoder says, and "{other.name}" computes that once; use one of '
+                    "them (--strategy.layers freezes the lowest blocks alone)."
+                )
+
     def setup(self, model: PreTrainedModel, new: Iterable[str]) -> PreTrainedModel:
         """Adds the low-rank updates inside `model` (the same object) and freezes what was loaded.
 

@@ -319,6 +319,20 @@ class Task(Objective):
         label = record[self.label_role]
         return [str(name) for name in label] if isinstance(label, list) else [str(label)]
 
+    def check_learnable(self, example: Example) -> None:
+        """Finds a labelled example that can be scored, but not learnt from.
+
+        Raises:
+            DataError: It is one.
+        """
+
+    def check_size(self, label: Any, size: Sequence[int]) -> None:
+        """Finds a label that does not fit the (height, width) of its image.
+
+        Raises:
+            DataError: It does not.
+        """
+
     def setup(self, model: PreTrainedModel, modality: Modality) -> None:
         """Not used: a task builds its model with `setup_from`."""
         raise ConfigError(f"{self.name} is a task and needs labels: use finetune, not pretrain.")

@@ -28,7 +28,7 @@ from pretune.ngram import NGram
 from pretune.progress import say
 from pretune.read_ahead import ahead
 from pretune.sound_frames import frame_counts, inside
-from pretune.spelling import Spelling
+from pretune.spelling import DELIMITER, Spelling
 from pretune.targets import word_targets
 from pretune.tasks.base import Prediction, Reliability, Target, Task
 from pretune.transcript_errors import Edits, edits, rates, word_mistake, words_right
@@ -178,29 +178,32 @@ class Ctc(Task):
         return [{"input_values": s} for s in ahead(lambda r: modality.samples(r["audio"]), records)]
 
     def labelled(self, example: Example, label: Any) -> Example:
-        """Adds the symbols of the transcript.
+        """Adds the symbols of the transcript."""
+        return example | {"labels": self.spelling.encode(self.read_label({"text": label}, "text"))}
+
+    def check_learnable(self, example: Example) -> None:
+        """Finds more letters than frames, and a recording that is too long to learn from.
 
         Raises:
-            DataError: More letters than frames, or a recording that is too long to learn from.
+            DataError: It is one of these.
         """
         modality: Any = self.modality
-        text = self.read_label({"text": label}, "text")
-        ids = self.spelling.encode(text)
+        ids: list[int] = example["labels"]
         seconds = len(example["input_values"]) / modality.rate
         frames = len(example["input_values"]) // modality.frame_samples
         needed = len(ids) + sum(a == b for a, b in itertools.pairwise(ids))
         if needed > frames:
-            hint = "; --modality.frame_ms 20 doubles them" if modality.spectral and modality.frame_ms > 20 else ""
+            helps = modality.spectral and modality.frame_ms > 20 and needed <= 2 * frames
+            text = shortened("".join(self.spelling.symbols[i] for i in ids).replace(DELIMITER, " "))
             raise DataError(
-                f'the recording has {frames} frames ({seconds:.2f} s), too few for the {needed} that "{text}" needs: '
-                f"correct or remove it{hint}."
+                f"the recording has {frames} frames ({seconds:.2f} s), too few for the {needed} that {text} needs: "
+                f"correct or remove it{'; --modality.frame_ms 20 doubles them, from scratch' if helps else ''}."
             )
         if seconds > modality.max_seconds:
             raise DataError(
                 f"the recording lasts {seconds:.1f} s and max_seconds is {modality.max_seconds:g}: its transcript "
                 "cannot be cut with it; cut both at pauses, or raise --modality.max_seconds."
             )
-        return example | {"labels": ids}
 
     # -- a step ------------------------------------------------------------------------------------------------------
 

@@ -130,6 +130,7 @@ class Detection(DenseTask):
     def labelled(self, example: Example, label: Any) -> Example:
         """Adds ``boxes`` (objects, 4), corners in canvas pixels, and ``classes`` (objects,)."""
         assert self.canvas is not None
+        self.check_size(label, example["size"])
         found = self.read_label({"objects": label}, "objects")
         scale = self.canvas.scale(example["size"])
         boxes = np.array([t["box"] for t in found], np.float32).reshape(-1, 4) * scale
@@ -139,6 +140,20 @@ class Detection(DenseTask):
             self._num_learnt -= 1
             self._halves += (np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(1)) / 2).tolist()
         return example | {"boxes": boxes, "classes": classes}
+
+    def check_size(self, label: Any, size: Sequence[int]) -> None:
+        """Finds a box that lies outside of its image.
+
+        Raises:
+            DataError: There is one.
+        """
+        height, width = size
+        for number, (left, top, wide, high) in enumerate((t["box"] for t in things(label)), 1):
+            if left >= width or top >= height or left + wide <= 0 or top + high <= 0:
+                raise DataError(
+                    f"the box of object {number}, {[left, top, wide, high]}, lies outside of its image of {width} x "
+                    f"{height} pixels; was the image resized after it was labelled? Correct or remove the box."
+                )
 
     def _number(self, label: str) -> int:
         if label not in self.labels:

@@ -28,6 +28,9 @@ from pretune.mask_sources import class_names_of, mask_source, read_mask
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.tasks.base import Prediction, Target
 
+_OVERLAY = "-overlay"
+"""Ending of the name of a drawn mask."""
+
 _IGNORED = 255
 """Class index of pixels that do not count, inside of examples and batches."""
 
@@ -125,12 +128,21 @@ class Segmentation(DenseTask):
             DataError: A mask of another size than its image, or with a class that training data has not.
         """
         assert self.canvas is not None
+        self.check_size(label, example["size"])
         mask = self._indices(label)
-        if mask.shape != tuple(example["size"]):
-            shapes = [f"{w} x {h}" for h, w in (mask.shape, example["size"])]
+        return example | {"mask": self.canvas.fit_mask(mask, _IGNORED)}
+
+    def check_size(self, label: Any, size: Sequence[int]) -> None:
+        """Finds a mask of another size than its image.
+
+        Raises:
+            DataError: It is one.
+        """
+        shape = read_mask(label).shape
+        if shape != tuple(size):
+            shapes = [f"{w} x {h}" for h, w in (shape, size)]
             where = f'"{label}"' if isinstance(label, str) else "The mask"
             raise DataError(f"{where} has {shapes[0]} pixels and its image {shapes[1]}; they must be the same.")
-        return example | {"mask": self.canvas.fit_mask(mask, _IGNORED)}
 
     def _indices(self, label: Any) -> NDArray[np.uint8]:
         """Class numbers of a mask to positions among the labels."""
@@ -310,10 +322,11 @@ class Segmentation(DenseTask):
         taken: set[str] = set()
 
         def write(record: Mapping[str, Any], prediction: Prediction) -> None:
-            name, mask = picture_name(record, taken), decoded(prediction["mask"])
+            name = picture_name(record, taken, endings=("", _OVERLAY))
+            mask = decoded(prediction["mask"])
             drawing.mask_picture(mask, self.numbers).save(folder / f"{name}.png")
             over = drawing.overlay_picture(self.image.read(record), mask, self.numbers, self.labels)
-            over.save(folder / f"{name}-overlay.png")
+            over.save(folder / f"{name}{_OVERLAY}.png")
 
         yield write
 
