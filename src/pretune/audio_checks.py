@@ -78,7 +78,8 @@ class _Recordings(Media):
                 "and its transcript at pauses, or raise --modality.max_seconds when training."
             )
         elif self.learn and needed > seconds * _FRAMES:
-            doubled = "; training with --modality.frame_ms 20 doubles them" * (needed <= 2 * seconds * _FRAMES)
+            helps = needed <= 2 * seconds * _FRAMES
+            doubled = "; training with --modality.frame_ms 20 doubles them" if helps else ""
             reason = (
                 f"{shortened(text)} needs {needed} frames and the recording has {int(seconds * _FRAMES)} "
                 f"({seconds:.2f} s): is it cut, or the transcript that of another{doubled}?"

@@ -121,8 +121,9 @@ def _coco_rows(
         try:
             found = [_coco_object(o, names) for o in objects.get(image["id"], ())]
             row = {"image": str(folder / image["file_name"]), "image_id": image["id"], "objects": found}
-        except (KeyError, TypeError) as error:
-            yield number, RowError(str(path), number, f"has no usable {error.args[0]!r}.", "image")
+        except (KeyError, TypeError):
+            reason = "expected an image with id and file_name, and objects with category_id and bbox."
+            yield number, RowError(str(path), number, reason, "image")
         except ValueError as error:
             yield number, RowError(str(path), number, str(error), "image")
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Labelled", "processed", "raw_labels"]
+__all__ = ["Labelled", "placed", "processed", "raw_labels"]
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +37,7 @@ def processed(records: Dataset, task: Task, source: Modality, *, learn: bool = F
     labels = [task.read_label(r, task.label_role) for r in rows]
     examples = []
     for row, example in zip(rows, _inputs(rows, task), strict=True):
-        with _placed(row):
+        with placed(row):
             examples.append(task.labelled(example, row[task.label_role]))
             if learn:
                 task.check_learnable(examples[-1])
@@ -50,13 +50,13 @@ def _inputs(rows: Sequence[Mapping[str, Any]], task: Task) -> Sequence[Example]:
         return task.process(rows)
     except DataError:
         for row in rows:
-            with _placed(row):
+            with placed(row):
                 task.process([row])
         raise
 
 
 @contextlib.contextmanager
-def _placed(row: Mapping[str, Any]) -> Iterator[None]:
+def placed(row: Mapping[str, Any]) -> Iterator[None]:
     """Adds file and row to an error that does not name them."""
     try:
         yield

@@ -17,7 +17,7 @@ from pretune.checkpoint import lineage_of
 from pretune.progress import say
 from pretune.train import FitResult
 
-_INHERITED = ("verb", "finished", "steps", "tokens", "seconds", "data", "parent")
+_INHERITED = ("verb", "finished", "steps", "tokens", "seconds", "data", "scratch", "parent")
 _PACKAGES = ("pretune", "torch", "transformers", "accelerate", "datasets", "tokenizers", "peft")
 
 
@@ -66,10 +66,10 @@ def _parent(source: str | None) -> dict[str, Any] | None:
 
 
 def ancestry(facts: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The facts of a run, and of each run before it that it goes back to."""
+    """The facts of a run, and of each run before it whose weights it goes back to."""
     while facts:
         yield facts
-        facts = facts.get("parent") or {}
+        facts = {} if facts.get("scratch") else facts.get("parent") or {}
 
 
 def loss_and_floor(facts: Mapping[str, Any]) -> tuple[float, float] | None:

@@ -21,6 +21,7 @@ from pretune.classical import Classical
 from pretune.errors import ConfigError
 from pretune.features import FrozenFeatures
 from pretune.label_draws import drawn
+from pretune.labelled_examples import placed
 from pretune.memory_rows import dataset_rows
 from pretune.modalities.base import Example, Modality
 from pretune.pretraining import prepare
@@ -164,8 +165,9 @@ class Bench(contextlib.ExitStack):
         task.learn_labels(labels)
         # before the model is built: its outputs are scaled by what is learnt here (the usual side of a box)
         examples = [task.labelled(side.pool[i], label) for i, label in zip(chosen, labels, strict=True)]
-        for example in examples:
-            task.check_learnable(example)
+        for i, example in zip(chosen, examples, strict=True):
+            with placed(self.plan.pool[i]):
+                task.check_learnable(example)
         weights = encoder.read_config(arm.source) if arm.kind == SCRATCH else arm.source
         ready = ready_to_train(task, side.source, arm.strategies(), weights, None, seed)
         pool, test, waited = self._replayed(arm, side, task, ready.strategies)

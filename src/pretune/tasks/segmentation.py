@@ -128,8 +128,8 @@ class Segmentation(DenseTask):
             DataError: A mask of another size than its image, or with a class that training data has not.
         """
         assert self.canvas is not None
-        self.check_size(label, example["size"])
         mask = self._indices(label)
+        _require_size(mask, label, example["size"])
         return example | {"mask": self.canvas.fit_mask(mask, _IGNORED)}
 
     def check_size(self, label: Any, size: Sequence[int]) -> None:
@@ -138,11 +138,7 @@ class Segmentation(DenseTask):
         Raises:
             DataError: It is one.
         """
-        shape = read_mask(label).shape
-        if shape != tuple(size):
-            shapes = [f"{w} x {h}" for h, w in (shape, size)]
-            where = f'"{label}"' if isinstance(label, str) else "The mask"
-            raise DataError(f"{where} has {shapes[0]} pixels and its image {shapes[1]}; they must be the same.")
+        _require_size(read_mask(label), label, size)
 
     def _indices(self, label: Any) -> NDArray[np.uint8]:
         """Class numbers of a mask to positions among the labels."""
@@ -329,6 +325,13 @@ class Segmentation(DenseTask):
             over.save(folder / f"{name}{_OVERLAY}.png")
 
         yield write
+
+
+def _require_size(mask: NDArray[np.uint8], label: Any, size: Sequence[int]) -> None:
+    if mask.shape != tuple(size):
+        shapes = [f"{w} x {h}" for h, w in (mask.shape, size)]
+        where = f'"{label}"' if isinstance(label, str) else "The mask"
+        raise DataError(f"{where} has {shapes[0]} pixels and its image {shapes[1]}; they must be the same.")
 
 
 def _enlarged(logits: Tensor, size: Sequence[int]) -> Tensor:
