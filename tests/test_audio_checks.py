@@ -197,6 +197,11 @@ def test_transcripts_that_cannot_be(tmp_path):
     assert "needs 49 frames and the recording has 20 (0.80 s): is it cut, or" in report.problems[0]
 
 
+def test_a_single_speaker_cannot_be_held_out(tmp_path):
+    report = checked(twelve(tmp_path / "a", text="one two", speaker="ann"), Transcripts())
+    assert 'All 12 recordings are of the speaker "ann", so that none can be held out' in said(report.warnings)
+
+
 def test_characters_that_test_data_has_alone(tmp_path):
     train = twelve(tmp_path / "a", text="one two")
     report = checked(train, Transcripts(), twelve(tmp_path / "b", 100, text="nine two"))

@@ -67,6 +67,7 @@ def test_error_rates_are_of_all_words_and_characters():
         ({"beam_width": 5}, "beam_width has no effect"),
         ({"decoder": "beam", "lm_weight": 1.0}, "lm_weight has no effect without --task.lm"),
         ({"decoder": "best"}, 'decoder is "greedy" or "beam"'),
+        ({"decoder": "beam", "lm": "x.txt", "lm_weight": -1.0}, "lm_weight must be 0 or more"),
         ({"case": "upper"}, 'case is "lower" or "keep"'),
     ],
 )

@@ -133,6 +133,11 @@ def check_audio(data: Source, task: str | None, test: Source | None, columns: Ma
         warnings += _check_transcripts(found, facts)
     else:
         problems += check_labels(found, task, facts, warnings)
+    if task is not None and len(found.speakers) == 1:
+        warnings.append(
+            f'All {len(found):,} recordings are of the speaker "{next(iter(found.speakers))}", so that none can be '
+            "held out; give --valid, --valid_rate 0 or --modality.shared_speakers true when training."
+        )
     if test is not None:
         other = _Recordings(test, task, columns, learn=False)
         compare(found, other, facts, problems, warnings)

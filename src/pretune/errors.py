@@ -60,7 +60,7 @@ def similar(path: Path) -> str:
     try:
         while not path.parent.is_dir() and path != path.parent:
             path = path.parent
-        return did_you_mean(path.name, [p.name for p in path.parent.iterdir()])
+        return did_you_mean(path.name, [p.name for p in path.parent.iterdir() if p.name != path.name])
     except OSError:
         return ""
 

@@ -32,16 +32,23 @@ def drawn(labels: Sequence[Any], seed: int) -> list[int]:
     return [*firsts.values(), *(i for i in order if i not in leading)]
 
 
-def label_numbers(text: str | Sequence[Any], labels: Sequence[Any]) -> list[int]:
+_USUAL = (16, 64, 256)
+
+
+def label_numbers(text: str | Sequence[Any] | None, labels: Sequence[Any]) -> list[int]:
     """The numbers of labels to try, from ``16,64,all``, smallest first.
 
     Args:
-        text: Numbers and ``all`` with commas, or a list of them.
+        text: Numbers and ``all`` with commas, or a list of them; None: all, and of 16, 64 and 256 those that are fewer
+            and enough for one of every class.
         labels: The raw label of each training record.
 
     Raises:
         ConfigError: Not such a list, or a number that the records do not allow.
     """
+    classes = len(set(labels)) if all(isinstance(label, str) for label in labels) else 2
+    if text is None:
+        text = [*(n for n in _USUAL if classes <= n < len(labels)), "all"]
     parts = [p.strip() for p in text.split(",")] if isinstance(text, str) else [str(p) for p in text]
     wrong = [p for p in parts if p != "all" and not (p.isdecimal() and int(p) > 0)]
     if wrong or not parts:
@@ -52,7 +59,6 @@ def label_numbers(text: str | Sequence[Any], labels: Sequence[Any]) -> list[int]
             f"There are {len(labels):,} labelled records to learn from, fewer than the {found[-1]:,} asked for; "
             'use smaller numbers, or "all".'
         )
-    classes = len(set(labels)) if all(isinstance(label, str) for label in labels) else 2
     if found[0] < classes:
         raise ConfigError(
             f"{found[0]} labels cannot hold one of each of {classes} classes; the smallest number must be {classes} "

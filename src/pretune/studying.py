@@ -84,7 +84,7 @@ def study(
     strategies: str | Sequence[Any] = "full,freeze,l2sp",
     also: str | Sequence[str] = (),
     baseline: bool = True,
-    labels: str | Sequence[Any] = "16,64,256,all",
+    labels: str | Sequence[Any] | None = None,
     test: Any = None,
     test_rate: float | None = None,
     columns: Mapping[str, str] | None = None,
@@ -115,7 +115,8 @@ def study(
         strategies: Of fine-tuning, with commas (or a list in Python); the first answers the main question.
         also: Further checkpoints to compare with, with commas, each as SOURCE or NAME=SOURCE.
         baseline: Also the classical method of the modality (TF-IDF, pixels and gradients, MFCC, k-mers).
-        labels: How many labels to try; all is every record that is not for the test.
+        labels: How many labels to try, as 16,64,all; all is every record that is not for the test; not given: all, and
+            16, 64 and 256 where there are more and one of every class fits.
         test: Labelled test data; not given: a part of `data`.
         test_rate: Share of `data` held out when `test` is not given; not given: 0.3.
         columns: Column of each role, where the usual names do not fit; ``group`` as in `finetune`.

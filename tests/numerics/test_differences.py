@@ -138,6 +138,9 @@ def test_numbers_of_labels() -> None:
     labels = ["a", "b"] * 10
     assert label_numbers("4,all,8", labels) == [4, 8, 20]
     assert label_numbers([4, "all"], labels) == [4, 20]
+    assert label_numbers(None, labels) == [16, 20]
+    assert label_numbers(None, [f"class {i % 20}" for i in range(100)]) == [64, 100]
+    assert label_numbers(None, labels[:10]) == [10]
     for wrong, message in (("4,x", 'found "x"'), ("40", "fewer than the 40"), ("1", "cannot hold one of each of 2")):
         with pytest.raises(ValueError, match=message):
             label_numbers(wrong, labels)

@@ -92,6 +92,8 @@ class Ctc(Task):
                 raise ConfigError(f'{name} is "{known[0]}" or "{known[1]}", found "{getattr(self, name)}".')
         if not 1 <= self.beam_width <= 10_000:
             raise ConfigError(f"beam_width must be from 1 to 10,000, found {self.beam_width}.")
+        if self.lm_weight < 0:
+            raise ConfigError(f"lm_weight must be 0 or more, found {self.lm_weight}: improbable words would be sought.")
         for name in _unread(self.decoder, self.lm):
             if getattr(self, name) != self.default(name):
                 needed = "--task.decoder beam" if self.decoder == "greedy" else "--task.lm"
