@@ -13,6 +13,7 @@ from transformers import AutoFeatureExtractor, AutoModel, Wav2Vec2FeatureExtract
 
 import pretune
 from planted_sounds import RATE, TONES, classed, spoken, tone
+from pretune.cli import main
 from pretune.errors import ConfigError, DataError, ModelError
 from pretune.modalities.audio import Audio
 from pretune.transcript_errors import edits, rates
@@ -72,6 +73,14 @@ def test_a_model_of_sound_is_no_model_of_text(family, tmp_path):
     texts = [{"text": "a b", "label": "x"}, {"text": "c d", "label": "y"}] * 8
     with pytest.raises(ModelError, match=r"has no tokenizer that can be used.*of images or sound, give --modality"):
         pretune.finetune(texts, from_=str(tmp_path / "model"), out=str(tmp_path / "run"), budget="1steps")
+
+
+@pytest.mark.parametrize("option", ["normalise=bins", "frame_ms=40"])
+def test_what_a_checkpoint_decides_is_refused_even_where_it_is_the_default(option, tmp_path, capsys):
+    words = f"pretrain --modality audio --data {tmp_path} --from {tmp_path} --out {tmp_path}/run --modality.{option}"
+    assert main(words.split()) == 2
+    name = option.partition("=")[0]
+    assert f"--modality.{name} has no effect with --from {tmp_path}: the checkpoint" in capsys.readouterr().err
 
 
 def test_options_that_only_a_split_reads_are_refused_without_one(tmp_path):

@@ -137,7 +137,7 @@ def _run(name: str, words: list[str]) -> int:
     chosen = _chosen(verb, words, config, function)
     trained = {slot: _trained(words, config) for slot in verb.of_run if _speaks_of(slot, words, config)}
     parser = _parser(name, verb, function, chosen, trained)
-    words = [*_as_words(config, parser), *words]
+    typed, words = words, [*_as_words(config, parser), *words]
     if {"-h", "--help"} & set(words):
         print(readable(parser.format_help(), verb))
         return 0
@@ -145,6 +145,8 @@ def _run(name: str, words: list[str]) -> int:
     values = _parse(parser, [w for w in words if w != "--print_config"], required=not show)
     for slot, word in chosen.items():
         _own_defaults(values[slot], slot, word, words)
+    if values.get("from_") and "modality" in chosen:
+        _reject_decided(chosen["modality"], str(values["from_"]), typed)
     for slot in trained:
         values[slot] = {o: v for o, v in values[slot].items() if _given(slot, o, words)}
     if show:
@@ -304,6 +306,16 @@ def _own_defaults(values: dict[str, Any], slot: str, word: str, given: Sequence[
     for option in {o for names in parts for o in names if sum(o in other for other in parts) > 1}:
         if not _given(slot, option, given):
             values.pop(option)
+
+
+def _reject_decided(modality: str, source: str, typed: Sequence[str]) -> None:
+    """Refuses what the checkpoint decides, also where the default was typed, which the functions cannot tell."""
+    cls: Any = registry.find("modality", modality)
+    for option in cls.learnt:
+        if _given("modality", option, typed):
+            raise ConfigError(
+                f"--modality.{option} has no effect with --from {source}: the checkpoint decides; remove one."
+            )
 
 
 def _given(slot: str, option: str, words: Sequence[str]) -> bool:
