@@ -146,7 +146,7 @@ def _run(name: str, words: list[str]) -> int:
     for slot, word in chosen.items():
         _own_defaults(values[slot], slot, word, words)
     if values.get("from_") and "modality" in chosen:
-        _reject_decided(chosen["modality"], str(values["from_"]), typed)
+        _reject_decided(chosen["modality"], values, typed)
     for slot in trained:
         values[slot] = {o: v for o, v in values[slot].items() if _given(slot, o, words)}
     if show:
@@ -308,14 +308,13 @@ def _own_defaults(values: dict[str, Any], slot: str, word: str, given: Sequence[
             values.pop(option)
 
 
-def _reject_decided(modality: str, source: str, typed: Sequence[str]) -> None:
+def _reject_decided(modality: str, values: dict[str, Any], typed: Sequence[str]) -> None:
     """Refuses what the checkpoint decides, also where the default was typed, which the functions cannot tell."""
+    from pretune.pretraining import only_from_scratch
+
     cls: Any = registry.find("modality", modality)
-    for option in cls.learnt:
-        if _given("modality", option, typed):
-            raise ConfigError(
-                f"--modality.{option} has no effect with --from {source}: the checkpoint decides; remove one."
-            )
+    names = [n for n in cls.learnt if _given("modality", n, typed)]
+    only_from_scratch(values["from_"], **{f"modality.{n}": values["modality"][n] for n in names})
 
 
 def _given(slot: str, option: str, words: Sequence[str]) -> bool:
