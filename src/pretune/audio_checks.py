@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["check_audio"]
 
 import hashlib
-import itertools
 import re
 from array import array
 from collections import Counter
@@ -21,6 +20,7 @@ from pretune.label_checks import FEW
 from pretune.media_checks import Look, Media, Roles, Row, check_labels, compare, listed, repeat_warnings, report
 from pretune.modalities.audio import Audio
 from pretune.sources import Source
+from pretune.spelling import frames_needed
 
 _WORD = re.compile(r"\w+")
 _FRAMES = 25
@@ -70,22 +70,19 @@ class _Recordings(Media):
         if self.role != "text":
             return
         text, seconds = self._normal(record), measures[0]
-        needed = len(text) + sum(a == b for a, b in itertools.pairwise(text))
-        reason = ""
+        needed = frames_needed(text)
         if self.learn and seconds > _LONGEST:
-            reason = (
+            raise DataError(
                 f"the recording lasts {seconds:.1f} s, and speech to text learns from {_LONGEST:g} s at most: cut it "
                 "and its transcript at pauses, or raise --modality.max_seconds when training."
             )
-        elif self.learn and needed > seconds * _FRAMES:
+        if self.learn and needed > seconds * _FRAMES:
             helps = needed <= 2 * seconds * _FRAMES
             doubled = "; training with --modality.frame_ms 20 doubles them" if helps else ""
-            reason = (
+            raise DataError(
                 f"{shortened(text)} needs {needed} frames and the recording has {int(seconds * _FRAMES)} "
                 f"({seconds:.2f} s): is it cut, or the transcript that of another{doubled}?"
             )
-        if reason:
-            raise RowError(record["_file"], record["_row"], reason)
 
     def _transcript(self, text: str) -> None:
         words = _WORD.findall(text)

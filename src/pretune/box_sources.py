@@ -64,11 +64,12 @@ def _coco_content(path: Path) -> dict[str, Any] | None:
         if stream.read(64).lstrip()[:1] != b"{":
             return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
     except UnicodeDecodeError as error:
         raise DataError(f'"{path}" is not UTF-8 ({error}); convert it.') from error
     except ValueError as error:
-        if '"annotations"' in path.read_text(encoding="utf-8"):
+        if '"annotations"' in text:
             raise DataError(f'"{path}" is a COCO file that is cut off or damaged ({error}); fetch it again.') from error
         return None  # several objects: JSON lines, which the general reader takes
     return content if isinstance(content, dict) and isinstance(content.get("images"), list) else None

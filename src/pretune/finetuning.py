@@ -343,7 +343,8 @@ def _summary(results: Sequence[RunResult], seed: int) -> RunResult:
     metrics: dict[str, Any] = {}
     for name in rows[0]:
         mean = mean_interval([float(r[name]) for r in rows])
-        mean = mean.within(0.0, 1.0) if is_share(name) and not name.endswith(("wer", "cer")) else mean
+        if is_share(name) and not name.endswith(("wer", "cer")):  # error rates may be above 1
+            mean = mean.within(0.0, 1.0)
         metrics[name] = mean.value
         metrics[f"{name}_low"], metrics[f"{name}_high"] = mean.low, mean.high
         say(f"{name}: {mean.value:.4f} [{mean.low:.4f}, {mean.high:.4f}] over {len(rows)} seeds")

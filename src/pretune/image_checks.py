@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pretune.check_report import CheckReport, quantiles
-from pretune.data import IMAGE_COLUMNS, RowError
+from pretune.data import IMAGE_COLUMNS
 from pretune.errors import DataError
 from pretune.image_reading import seen
 from pretune.media_checks import Look, Media, Roles, Row, check_labels, compare, repeat_warnings, report
@@ -36,10 +36,7 @@ class _Images(Media):
     def fit(self, record: dict[str, Any], measures: Any) -> None:
         (width, height), _ = measures
         assert self.task is not None
-        try:
-            self.task.check_size(record[self.task.label_role], (height, width))
-        except DataError as error:
-            raise RowError(record["_file"], record["_row"], str(error)) from error
+        self.task.check_size(record[self.task.label_role], (height, width))
 
     def measure(self, record: dict[str, Any], measures: Any) -> None:
         (width, height), mode = measures

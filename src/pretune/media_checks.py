@@ -18,6 +18,7 @@ from pretune.data import RowError, stream_records
 from pretune.errors import DataError
 from pretune.image_reading import place_of
 from pretune.label_checks import check_classes, check_values, number
+from pretune.labelled_examples import placed
 from pretune.read_ahead import ahead
 from pretune.registry import build
 from pretune.sources import Layout, Source
@@ -88,7 +89,8 @@ class Media:
         elif error is None and self.task is not None and not self._numbers:
             try:
                 classes = [] if self.role == "text" else self.task.classes_in(record)
-                self.fit(record, measures)
+                with placed(record):
+                    self.fit(record, measures)
             except DataError as bad:
                 error = bad
         if error is not None:
@@ -111,7 +113,7 @@ class Media:
         """Finds a label that does not go with what `look` measured.
 
         Raises:
-            DataError: It does not; names file and row.
+            DataError: It does not.
         """
 
     def measure(self, record: dict[str, Any], measures: Any) -> None:

@@ -135,7 +135,8 @@ def pretrain(
         )
         corpus, held_out = _corpora(source, data, valid, cache=cache_folder(cache), units=method.units)
         labelled = None if probe is None else read_probe(probe, source, dict(columns or {}))
-        _require(method.least, method, num=len(method.examples(corpus, seed=seed)), batch=batch_size)
+        examples = method.examples(corpus, seed=seed)
+        _require_others(method, num=len(examples), batch=batch_size)
         # only now is anything written: what is wrong with the data or the model was found before
         state = run.open(recipe, data=contents, overwrite=overwrite)
         if from_ is None:
@@ -145,7 +146,7 @@ def pretrain(
     rate = lr or method.default_lr(scratch=from_ is None)
     batch = batch_size or method.batch_size
     method.learn(corpus, seed=seed)
-    examples, floor = method.examples(corpus, seed=seed), method.floor(held_out)
+    floor = method.floor(held_out)
     size_of = f"{len(corpus):,} {method.counted} in {len(examples):,} examples"
     say(f"corpus: {size_of}; {report}; batch {batch}; lr {rate:.3g}")
     # the command has no option for what is named here
@@ -165,8 +166,9 @@ def pretrain(
     return RunResult(run.path, fitted.best, fitted)
 
 
-def _require(least: int, method: Objective, *, num: int, batch: int | None) -> None:
+def _require_others(method: Objective, *, num: int, batch: int | None) -> None:
     """Finds fewer examples, in all or in a batch, than an objective compares."""
+    least = method.least
     if batch is not None and batch < least:
         raise ConfigError(f"{method.name} tells the examples of a batch apart: batch_size {batch} is below {least}.")
     if num < least:

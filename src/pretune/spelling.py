@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-__all__ = ["BLANK", "DELIMITER", "UNKNOWN", "Spelling"]
+__all__ = ["BLANK", "DELIMITER", "UNKNOWN", "Spelling", "frames_needed"]
 
+import itertools
 import json
 import tempfile
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pretune.errors import DataError
 
 BLANK, DELIMITER, UNKNOWN = "<pad>", "|", "<unk>"
 _APOSTROPHES = {"’": "'", "ʼ": "'", "`": "'"}
+
+
+def frames_needed(symbols: Sequence[Any]) -> int:
+    """The fewest frames that can say these letters: one each, and a blank between two that are the same."""
+    return len(symbols) + sum(a == b for a, b in itertools.pairwise(symbols))
 
 
 @dataclass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["Ctc"]
 
-import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +27,7 @@ from pretune.ngram import NGram
 from pretune.progress import say
 from pretune.read_ahead import ahead
 from pretune.sound_frames import frame_counts, inside
-from pretune.spelling import DELIMITER, Spelling
+from pretune.spelling import DELIMITER, Spelling, frames_needed
 from pretune.targets import word_targets
 from pretune.tasks.base import Prediction, Reliability, Target, Task
 from pretune.transcript_errors import Edits, edits, rates, word_mistake, words_right
@@ -193,7 +192,7 @@ class Ctc(Task):
         ids: list[int] = example["labels"]
         seconds = len(example["input_values"]) / modality.rate
         frames = len(example["input_values"]) // modality.frame_samples
-        needed = len(ids) + sum(a == b for a, b in itertools.pairwise(ids))
+        needed = frames_needed(ids)
         if needed > frames:
             helps = modality.spectral and modality.frame_ms > 20 and needed <= 2 * frames
             text = shortened("".join(self.spelling.symbols[i] for i in ids).replace(DELIMITER, " "))
