@@ -17,7 +17,7 @@ are needed, as transformers' run_mae.py does, and pretune from its cache, whose 
 fine-tunes such a ViT (or pretune's tiny ResNet) on the same pictures with their labels, batch 32 (the peer's images
 are decoded and normalised before its clock runs, and not augmented); `image_files` the same, but the peer decodes,
 crops and mirrors them when they are needed, as run_image_classification.py does; the others are MiniLM-L6 on SST-2.
-Seconds of the peer are per step after warm-up; pretune's count everything from the first step on, and for
+Seconds are per step after warm-up; pretune's count everything from the first step on in `finetune`, and in
 `image_files`, `frozen` and `frozen_images` also the reading of the data and the computation of the features.
 """
 
@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -69,9 +70,14 @@ def fit_rate(objective: Any, examples: Any, steps: int, *, after: int, **options
         run = RunDirectory(folder + "/run")
         run.open({"verb": "benchmark"})
         fit(objective, examples, run=run, budget=f"{steps}steps", lr=1e-3, seed=0, **options)
-        rows = [r for r in run.metrics() if r["step"] >= after]
+        return rate_of(run, after)
+
+
+def rate_of(run: Any, after: int) -> float:
+    """What the modality counts, a second, of a finished run from step `after` on."""
+    rows = [r for r in run.metrics() if r["step"] >= after]
     first, last = rows[0], rows[-1]
-    return (last["tokens"] - first["tokens"]) / (last["seconds"] - first["seconds"])
+    return float((last["tokens"] - first["tokens"]) / (last["seconds"] - first["seconds"]))
 
 
 def ours_mlm(data: Path, steps: int) -> dict[str, Any]:
@@ -151,19 +157,19 @@ def image_folder(family: str) -> str:
 
 
 def ours_images(data: Path, strategy: str, epochs: int, seed: int, family: str, *, all_: bool) -> dict[str, Any]:
-    """Images a second of `finetune` on CIFAR-10, in training alone or with all that is done before."""
+    """Images a second of `finetune` on CIFAR-10, in training after the first steps or with all that is done before."""
     import pretune
+    from pretune.checkpoint import RunDirectory
 
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        result = pretune.finetune(
+        pretune.finetune(
             str(data / "cifar10_jpg/train"), out=f"{folder}/run", from_=image_folder(family), modality="image",
             strategy=strategy, budget=f"{epochs}epochs", min_steps=1, valid_rate=0.0, batch_size=32, seed=seed,
         )  # fmt: skip
         whole = time.perf_counter() - began
-    assert result.fitted is not None
-    number = sum(1 for _ in (data / "cifar10_jpg/train").rglob("*.jpg"))
-    return {"items_per_second": number * epochs / (whole if all_ else result.fitted.seconds)}
+        number = sum(1 for _ in (data / "cifar10_jpg/train").rglob("*.jpg"))
+        return {"items_per_second": number * epochs / whole if all_ else rate_of(RunDirectory(f"{folder}/run"), 10)}
 
 
 def ours_tuned(data: Path, strategy: str, epochs: int, seed: int) -> dict[str, Any]:
@@ -207,6 +213,7 @@ def peer(options: argparse.Namespace, precision: str) -> list[str]:
     what, data = options.what, options.data
     boxed = [] if options.whole else ["--steps", str(options.steps)]
     words = [str(HERE / "peers.py"), what, *boxed, *(["--bf16"] if precision == "bf16" else [])]
+    words += ["--gpu"] if options.gpu else []
     if what == "mlm":
         return [*words, "--text", str(data / "imdb_unlabelled/train.txt.gz")]
     if what == "mae":
@@ -220,9 +227,10 @@ def peer(options: argparse.Namespace, precision: str) -> list[str]:
     return [*words, "--batch", "32", "--train", str(data / "sst2/train.jsonl"), "--test", str(data / "sst2/test.jsonl")]
 
 
-def child(words: list[str]) -> Any:
-    """What a Python program prints as JSON on its last line."""
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+def child(words: list[str], *, gpu: bool = True) -> Any:
+    """What a Python program, which sees a GPU only where it should, prints as JSON on its last line."""
+    seen = None if gpu else os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, env=seen)
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -265,6 +273,7 @@ def main() -> None:
     parser.add_argument(
         "--enlarged", type=int, default=1, help="width and height of the photos of mae_photos, times this"
     )
+    parser.add_argument("--gpu", action="store_true", help="both sides on the GPU; without it neither sees one")
     parser.add_argument("--seed", type=int, default=0, help="with --ours")
     parser.add_argument("--ours", action="store_true", help="only pretune's side, once (used by this program)")
     options = parser.parse_args()
@@ -278,7 +287,7 @@ def main() -> None:
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for seed in range(options.repeats):
         for name, words in sides.items():
-            found[name].append(child([*words, "--seed", str(seed)]))
+            found[name].append(child([*words, "--seed", str(seed)], gpu=options.gpu))
             print(f"{name:<13} {found[name][-1]}", file=sys.stderr, flush=True)
     medians = {n: statistics.median(f["items_per_second"] for f in runs) for n, runs in found.items()}
     for precision, goal in goals.items():

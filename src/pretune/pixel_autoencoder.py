@@ -53,7 +53,7 @@ class PixelAutoencoder(PixelObjective):
         if self.noise > 0:
             pixels = batch["pixel_values"]
             drawn = torch.from_numpy(rng.standard_normal(pixels.shape, dtype=np.float32))
-            batch["noisy_values"] = pixels + self.noise * drawn
+            batch["noisy_values"] = pixels + self.noise * drawn.to(pixels.device)
         return batch
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

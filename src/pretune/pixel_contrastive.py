@@ -67,7 +67,7 @@ class PixelContrastive(PixelObjective):
 
     def collate(self, examples: Sequence[Example], rng: np.random.Generator) -> Batch:
         """Two normalised views: ``pixel_values`` and ``other_values``."""
-        images = stacked(examples)
+        images = self.images(examples)
         first, second = (self.views(images, rng, (self.min_crop, 1.0)) for _ in range(2))
         return {"pixel_values": self.normalised(first), "other_values": self.normalised(second)}
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 from transformers import PreTrainedModel
 
 from pretune import encoder
@@ -59,7 +60,15 @@ class PixelObjective(Objective):
 
     def collate(self, examples: Sequence[Example], rng: np.random.Generator) -> Batch:
         """Normalised ``pixel_values`` (batch, channels, height, width)."""
-        return {"pixel_values": self.normalised(stacked(examples))}
+        return {"pixel_values": self.normalised(self.images(examples))}
+
+    def images(self, examples: Sequence[Example]) -> Tensor:
+        """The images, uint8 (batch, channels, height, width), where they are augmented.
+
+        That is the encoder's device, which does it at once; worker processes have the CPU alone.
+        """
+        images = stacked(examples)
+        return images if get_worker_info() else images.to(self.model.device)
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """The number of images: every image has as many targets."""

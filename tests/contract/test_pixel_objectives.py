@@ -105,6 +105,13 @@ def test_collate_depends_on_examples_and_rng_alone(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_images_are_augmented_where_the_encoder_is(name):
+    """The device without memory refuses what mixes it with the CPU, as a GPU does."""
+    batch = batch_of(make(name, **({"noise": 0.3} if name == "autoencoder" else {})).to("meta"))
+    assert {v.device.type for n, v in batch.items() if n.endswith("_values")} == {"meta"}
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_scaled_halves_equal_the_whole(name):
     objective = make(name).eval()
     batch = batch_of(objective)

@@ -88,7 +88,7 @@ class Distill(PixelObjective):
 
     def collate(self, examples: Sequence[Example], rng: np.random.Generator) -> Batch:
         """Normalised large crops ``pixel_values`` and ``other_values``, small ones ``local_values`` (batch, n, ...)."""
-        images = stacked(examples)
+        images = self.images(examples)
         large = [self.normalised(self.views(images, rng, (self.min_crop, 1.0))) for _ in range(2)]
         batch = {"pixel_values": large[0], "other_values": large[1]}
         scale = (max(0.05, self.min_crop / 4), self.min_crop)
