@@ -168,6 +168,26 @@ def test_a_box_outside_of_its_image_is_refused(tmp_path: Path) -> None:
     assert "lies outside of its image of 56 x 40 pixels" in problem
 
 
+@pytest.mark.parametrize(
+    ("size", "refused"), [((28, 20), True), ((56, 40), False), ((0, 0), False), ((None, 40), False)]
+)
+def test_boxes_drawn_on_another_size_are_refused(size: tuple[Any, Any], refused: bool, tmp_path: Path) -> None:
+    file, folder = coco(tmp_path / "a", 4), voc(tmp_path / "b", 4)
+    content = json.loads(file.read_text())
+    content["images"][0] |= dict(zip(("width", "height"), size, strict=True))
+    file.write_text(json.dumps(content))
+    xml = sorted((folder / "Annotations").iterdir())[0]
+    stated = f"<size><width>{size[0]}</width><height>{size[1]}</height></size><object>"
+    xml.write_text(xml.read_text().replace("<object>", stated, 1))
+    message = "row 1: the image has 56 x 40 pixels, and its boxes were drawn on 28 x 20"
+    for source in (file, folder):
+        problems = check(str(source), task="detection", modality="image").problems
+        assert [message in p for p in problems] == [True] * int(refused)
+        if refused:
+            with pytest.raises(DataError, match=message):
+                pretune.finetune(str(source), out=str(tmp_path / "run"), budget="1steps", **RUN)
+
+
 def test_check_counts_objects_and_names_bad_ones(tmp_path: Path) -> None:
     file = coco(tmp_path / "a", 4)
     report = check(str(file), task="detection", modality="image")

@@ -142,6 +142,10 @@ def test_check_finds_what_training_refuses_and_leaves_out(tmp_path: Path) -> Non
     (folder / "images" / "002.jpg").write_bytes((folder / "images" / "002.png").read_bytes())
     with pytest.raises(DataError, match=r'002\.jpg" and "002\.png" have the same mask'):
         read(Segmentation(), str(folder))
+    (folder / "images" / "002.jpg").unlink()
+    (folder / "masks" / "002.tif").write_bytes((folder / "masks" / "002.png").read_bytes())
+    with pytest.raises(DataError, match=r'002\.png" and "002\.tif" are two masks of one image'):
+        check(str(folder), task="segmentation", modality="image")
 
 
 def test_no_mask_is_written_over_an_overlay(run: Path, tmp_path: Path) -> None:

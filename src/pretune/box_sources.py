@@ -33,6 +33,8 @@ class Thing(TypedDict):
     """Neither finding nor missing it counts."""
     category_id: int | None
     """Its class number in the COCO file that it comes from."""
+    image_size: list[int] | None
+    """Width and height that the file of boxes gives its image."""
 
 
 def box_source(source: Any, images: str | None = None) -> Any:
@@ -120,7 +122,8 @@ def _coco_rows(
 ) -> RowStream:
     for number, image in enumerate(images, 1):
         try:
-            found = [_coco_object(o, names) for o in objects.get(image["id"], ())]
+            size = _size(image.get("width"), image.get("height"))
+            found = [_coco_object(o, names) | size for o in objects.get(image["id"], ())]
             row = {"image": str(folder / image["file_name"]), "image_id": image["id"], "objects": found}
         except (KeyError, TypeError):
             reason = "expected an image with id and file_name, and objects with category_id and bbox."
@@ -129,6 +132,15 @@ def _coco_rows(
             yield number, RowError(str(path), number, str(error), "image")
         else:
             yield number, row
+
+
+def _size(width: Any, height: Any) -> dict[str, Any]:
+    """``image_size``, where both are given; some tools write zeros for what they do not know."""
+    try:
+        size = [int(width), int(height)]
+    except (TypeError, ValueError):
+        return {}
+    return {"image_size": size} if min(size) > 0 else {}
 
 
 def _coco_object(annotation: Mapping[str, Any], names: Mapping[Any, str]) -> dict[str, Any]:
@@ -183,7 +195,8 @@ def _voc_rows(files: Sequence[Path], folder: Path) -> RowStream:
             yield number, tree
             continue
         try:
-            found = [_voc_object(o) for o in tree.iter("object")]
+            size = _size(tree.findtext("size/width"), tree.findtext("size/height"))
+            found = [_voc_object(o) | size for o in tree.iter("object")]
             things(found)
         except (AttributeError, TypeError, ValueError) as error:
             reason = f"expected VOC's name and bndbox for each object ({str(error).rstrip('.')})."
@@ -272,7 +285,10 @@ def _thing(item: Any, number: int) -> Thing:
         raise ValueError(
             f"the box of object {number} ({label}) has no area: {box}; expected [left, top, width, height]."
         )
-    return Thing(label=str(label), box=box, crowd=bool(_first(item, _CROWD_NAMES)), category_id=item.get("category_id"))
+    return Thing(
+        label=str(label), box=box, crowd=bool(_first(item, _CROWD_NAMES)),
+        category_id=item.get("category_id"), image_size=item.get("image_size"),
+    )  # fmt: skip
 
 
 def _first(item: Mapping[str, Any], names: Sequence[str]) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 from pretune import data as data_io
 from pretune.abstaining import abstention
 from pretune.certainty_pictures import reliability_picture, risk_picture, shift_picture
-from pretune.checkpoint import write_text
+from pretune.checkpoint import lineage_of, write_text
 from pretune.errors import DataError
 from pretune.evaluation import Evaluation, binned, judge, predictions
 from pretune.finetuning import labelled
@@ -24,6 +24,7 @@ from pretune.predicting import load
 from pretune.progress import say
 from pretune.run_calibration import RunCalibration
 from pretune.shifts import shifted
+from pretune.sources import STDIN
 
 
 def evaluate(
@@ -59,7 +60,10 @@ def evaluate(
     trained = predictor.task
     conformity = None if abstain is None else trained.conformity()
     known = RunCalibration.read(Path(run)) if abstain is None else RunCalibration.of(Path(run))
-    if known is not None and known.data == data_io.fingerprint(trained.source(data)):
+    content = None if isinstance(data, str) and data == STDIN else data_io.fingerprint(trained.source(data))
+    if content is not None and content == lineage_of(Path(run)).get("data", {}).get("train"):
+        say(f"{run} was trained on these records: what follows says how well it remembers them; give others")
+    if known is not None and known.data == content:
         if abstain is not None:
             raise DataError("The run was calibrated on these records, whose coverage proves nothing; give others.")
         known = None

@@ -30,7 +30,7 @@ def mask_source(source: Any) -> Any:
     ``folder:split`` stands for ``folder/split``, or for ``images/split`` and ``masks/split`` in it.
 
     Raises:
-        DataError: Images without a mask, or two with the same; names some.
+        DataError: Images without a mask, two with the same, or two masks of one; names some.
     """
     if not isinstance(source, str | Path):
         return source
@@ -51,7 +51,10 @@ def _first_folder(root: Path, names: Sequence[str], below: str) -> Path | None:
 
 def _layout(root: Path, images: Path, masks: Path) -> Layout:
     files = sorted(f for f in images.rglob("*") if f.suffix.lower() in _IMAGE_ENDINGS)
-    found = {f.relative_to(masks).with_suffix(""): f for f in masks.rglob("*") if f.suffix.lower() in _ENDINGS}
+    found: dict[Path, Path] = {}
+    for file in sorted(f for f in masks.rglob("*") if f.suffix.lower() in _ENDINGS):
+        if (other := found.setdefault(file.relative_to(masks).with_suffix(""), file)) != file:
+            raise DataError(f'"{other}" and "{file.name}" are two masks of one image; rename or remove one of them.')
     pairs = [(f, found.get(f.relative_to(images).with_suffix(""))) for f in files]
     if not files:
         raise DataError(f'"{images}" holds no images ({", ".join(_IMAGE_ENDINGS)}); give a folder that has some.')

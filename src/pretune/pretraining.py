@@ -311,8 +311,18 @@ def _draw(run: RunDirectory, method: Objective, corpus: Corpus) -> None:
 
 
 def fingerprints(**sources: Any) -> dict[str, str]:
-    """Content hash of each source that is given."""
-    return {role: data_io.fingerprint(s) for role, s in sources.items() if s is not None}
+    """Content hash of each source that is given.
+
+    Raises:
+        DataError: Two of them hold the same, so that a model would be measured on what it has seen.
+    """
+    found = {role: data_io.fingerprint(s) for role, s in sources.items() if s is not None}
+    by_content: dict[str, str] = {}
+    for role, content in found.items():
+        if (other := by_content.setdefault(content, role)) != role:
+            first, second = ("data" if r == "train" else r for r in (other, role))
+            raise DataError(f"--{second} holds the same as --{first}; give other records, or leave it out.")
+    return found
 
 
 def export(run: RunDirectory, method: Objective, source: Modality, facts: dict[str, Any]) -> None:

@@ -23,6 +23,10 @@ def stdin_table(medium: str | None) -> Table:
         head.append(line)
         if line.text.strip():
             break
+    if not head:
+        from pretune.progress import say  # which needs the loop, and that the data
+
+        say("standard input is empty")
     every = itertools.chain(head, stream)
     first = head[-1].text.lstrip()[:1] if head else ""
     if first == "{":

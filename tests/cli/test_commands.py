@@ -86,7 +86,7 @@ def test_lines_of_text_on_standard_input(monkeypatch: pytest.MonkeyPatch, capsys
     assert ["error" in row for row in found] == [False, True, True, False]
     assert found[0] == found[3]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
-    assert run("predict ft -", capsys)[0] == ""
+    assert run("predict ft -", capsys) == ("", "standard input is empty\n")
 
 
 def test_bad_rows_of_csv_keep_their_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,6 +142,9 @@ def test_results_are_json_on_standard_output(tmp_path: Path, capsys: pytest.Capt
     assert "accuracy" in out
     assert "wrote" in err
     assert json.loads((tmp_path / "scores/evaluation.json").read_text())["num_records"] == 20
+    seen = "was trained on these records"
+    assert seen not in err
+    assert seen in run(f"evaluate {tmp_path}/ft labels.csv", capsys)[1]
     out, _ = run(f"explain {tmp_path}/ft 'the superb film' --num_random 0 --out {tmp_path}/why.json", capsys)
     assert "superb" in out
     assert json.loads((tmp_path / "why.json").read_text())[0]["words"] == ["the", "superb", "film"]

@@ -142,13 +142,20 @@ class Detection(DenseTask):
         return example | {"boxes": boxes, "classes": classes}
 
     def check_size(self, label: Any, size: Sequence[int]) -> None:
-        """Finds a box that lies outside of its image.
+        """Finds boxes that were drawn on an image of another size, and a box that lies outside of its image.
 
         Raises:
             DataError: There is one.
         """
         height, width = size
-        for number, (left, top, wide, high) in enumerate((t["box"] for t in things(label)), 1):
+        found = things(label)
+        stated = next((t["image_size"] for t in found if t["image_size"]), [width, height])
+        if stated != [width, height]:
+            raise DataError(
+                f"the image has {width} x {height} pixels, and its boxes were drawn on {stated[0]} x {stated[1]}; give "
+                "the image that was labelled, or correct size and boxes."
+            )
+        for number, (left, top, wide, high) in enumerate((t["box"] for t in found), 1):
             if left >= width or top >= height or left + wide <= 0 or top + high <= 0:
                 raise DataError(
                     f"the box of object {number}, {[left, top, wide, high]}, lies outside of its image of {width} x "
