@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["blur", "color_jitter", "grayscale", "horizontal_flip", "random_resized_crop", "resized_crop", "shift"]
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -102,26 +103,28 @@ def color_jitter(
         hue: Largest turn of the colour circle, 0 to 0.5; colour images only.
         rate: Share of images that are changed.
     """
-    x = _unit(images)
-    factors = [_column(1 + rng.uniform(-f, f, len(x)), x) for f in (brightness, contrast, saturation)]
-    turns = _column(2 * math.pi * rng.uniform(-hue, hue, len(x)), x)
-    chosen = rng.random(len(x)) < rate
-    x = (x * factors[0]).clamp(0, 1)
-    mean = _luminance(x).mean((-2, -1), keepdim=True)
-    x = (mean + (x - mean) * factors[1]).clamp(0, 1)
-    if x.shape[1] == 3:
-        grey = _luminance(x)
-        x = (grey + (x - grey) * factors[2]).clamp(0, 1)
-        x = _turned(x, turns).clamp(0, 1) if hue else x
-    return _mixed(_like(x * 255 if images.dtype == torch.uint8 else x, images), images, chosen)
+    factors = [1 + rng.uniform(-f, f, len(images)) for f in (brightness, contrast, saturation)]
+    turns = 2 * math.pi * rng.uniform(-hue, hue, len(images))
+
+    def change(part: Tensor, index: np.ndarray) -> Tensor:
+        whole = 255 if images.dtype == torch.uint8 else 1
+        bright, strong, colourful = (_column(f[index], part) for f in factors)
+        x = (part / whole).mul_(bright).clamp_(0, 1)
+        mean = _luminance(x).mean((-2, -1), keepdim=True)
+        x.sub_(mean).mul_(strong).add_(mean).clamp_(0, 1)
+        if x.shape[1] == 3:
+            grey = _luminance(x)
+            x.sub_(grey).mul_(colourful).add_(grey).clamp_(0, 1)
+            x = _turned(x, _column(turns[index], x)).clamp_(0, 1) if hue else x
+        return x.mul_(whole)
+
+    return _some(images, rng.random(len(images)) < rate, change)
 
 
 def grayscale(images: Tensor, rng: np.random.Generator, rate: float = 0.2) -> Tensor:
     """Takes the colour out of a share of the images, which keep their number of channels."""
     chosen = rng.random(len(images)) < rate
-    if images.shape[1] != 3:
-        return images
-    return _mixed(_like(_luminance(images.float()).expand_as(images), images), images, chosen)
+    return _some(images, chosen & (images.shape[1] == 3), lambda part, _: _luminance(part).expand_as(part))
 
 
 def blur(
@@ -136,30 +139,33 @@ def blur(
         sigma: Least and most standard deviation in pixels.
     """
     widths, chosen = rng.uniform(*sigma, len(images)), rng.random(len(images)) < rate
-    if not chosen.any():
+
+    def change(part: Tensor, index: np.ndarray) -> Tensor:
+        num, channels, height, width = part.shape
+        radius = max(1, min(math.ceil(2 * sigma[1]), min(height, width) - 1))
+        offsets = torch.arange(-radius, radius + 1, device=part.device, dtype=torch.float32)
+        deviation = _column(widths[index], part)[:, :, 0, 0]
+        kernel = (-0.5 * (offsets / deviation) ** 2).softmax(-1).repeat_interleave(channels, 0)
+        flat = F.pad(part.reshape(1, num * channels, height, width), [radius] * 4, mode="reflect")
+        flat = F.conv2d(flat, kernel[:, None, :, None], groups=num * channels)
+        return F.conv2d(flat, kernel[:, None, None, :], groups=num * channels).reshape(part.shape)
+
+    return _some(images, chosen, change)
+
+
+def _some(images: Tensor, chosen: np.ndarray, change: Callable[[Tensor, np.ndarray], Tensor]) -> Tensor:
+    """The images with some of them changed by what gets those, as floats, and their numbers."""
+    index = np.flatnonzero(chosen)
+    if not len(index):
         return images
-    index = torch.from_numpy(np.flatnonzero(chosen)).to(images.device)
-    part = images[index].float()
-    num, channels, height, width = part.shape
-    radius = max(1, min(math.ceil(2 * sigma[1]), min(height, width) - 1))
-    offsets = torch.arange(-radius, radius + 1, device=part.device, dtype=torch.float32)
-    deviation = torch.from_numpy(widths[chosen].astype(np.float32)).to(part.device)[:, None]
-    kernel = (-0.5 * (offsets / deviation) ** 2).softmax(-1).repeat_interleave(channels, 0)
-    flat = F.pad(part.reshape(1, num * channels, height, width), [radius] * 4, mode="reflect")
-    flat = F.conv2d(flat, kernel[:, None, :, None], groups=num * channels)
-    flat = F.conv2d(flat, kernel[:, None, None, :], groups=num * channels)
-    found = images.clone()
-    found[index] = _like(flat.reshape(part.shape), images)
+    found, where = images.clone(), torch.from_numpy(index).to(images.device)
+    found[where] = _like(change(images[where].float(), index), images)
     return found
 
 
 def _like(found: Tensor, images: Tensor) -> Tensor:
     """Values of the dtype of `images`; bytes are rounded."""
-    return found.round().clamp(0, 255).to(torch.uint8) if images.dtype == torch.uint8 else found.to(images.dtype)
-
-
-def _unit(images: Tensor) -> Tensor:
-    return images.float() / 255 if images.dtype == torch.uint8 else images
+    return found.round().clamp_(0, 255).to(torch.uint8) if images.dtype == torch.uint8 else found.to(images.dtype)
 
 
 def _column(values: np.ndarray, like: Tensor) -> Tensor:
@@ -178,9 +184,11 @@ def _luminance(images: Tensor) -> Tensor:
 
 
 def _turned(images: Tensor, angle: Tensor) -> Tensor:
-    """Rotates the chroma plane of YIQ by an angle an image."""
-    to_yiq = torch.tensor(_YIQ, device=images.device)
-    y, i, q = torch.einsum("ij,bjhw->bihw", to_yiq, images).split(1, dim=1)
-    cos, sin = angle.cos(), angle.sin()
-    turned = torch.cat([y, i * cos - q * sin, i * sin + q * cos], dim=1)
-    return torch.einsum("ij,bjhw->bihw", torch.linalg.inv(to_yiq), turned)
+    """Rotates the chroma plane of YIQ by an angle an image: one matrix an image."""
+    to_yiq = torch.tensor(_YIQ)
+    from_yiq, to_yiq = (m.to(images.device) for m in (torch.linalg.inv(to_yiq), to_yiq))
+    cos, sin, one, zero = angle.cos(), angle.sin(), torch.ones_like(angle), torch.zeros_like(angle)
+    rows = ((one, zero, zero), (zero, cos, -sin), (zero, sin, cos))
+    turn = torch.stack([torch.cat(row, dim=-1) for row in rows], dim=-2).flatten(0, 2)
+    matrix = from_yiq @ turn @ to_yiq
+    return torch.bmm(matrix, images.flatten(2)).reshape(images.shape)
