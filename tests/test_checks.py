@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -91,11 +92,13 @@ def test_test_data_overlap_and_unknown_labels() -> None:
 
 
 def test_label_warnings() -> None:
-    rows = _rows(*((str(n), "yes") for n in range(40)), ("x", "Yes "), ("y", "no"))
+    odd = ("Yes ", "no", "caf\u00e9", "cafe\u0301", "1", "1.0", "caf\u00e9 ")
+    rows = _rows(*((str(n), "yes") for n in range(400)), *((f"x{k}", label) for k, label in enumerate(odd)))
     warnings = " ".join(check(rows, task="classification").warnings)
-    assert '95.2% of the rows are "yes"' in warnings
+    assert '98.3% of the rows are "yes"' in warnings
     assert "fewer than 5 rows" in warnings
-    assert "differ only by case or spaces" in warnings
+    for same in ("['yes', 'Yes ']", "['1', '1.0']", str(["caf\u00e9", "cafe\u0301", "café "])):
+        assert f"differ only by how they are written count as different: {same}" in warnings
     unique = _rows(*((str(n), f"l{n}") for n in range(10)))
     assert any("is this column the label?" in w for w in check(unique, task="classification").warnings)
 
@@ -208,3 +211,22 @@ def test_real_data(shared: Path) -> None:
     conll = check(f"{shared / 'conll2003'}:valid", task="tagging")
     assert (conll.status, conll.facts["tag scheme"]) == (0, "IOB2")
     assert check(shared / "brown").facts["boundary that would suit"] == "blank"
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"title": "a", "body": "b"}, 'read from "title" and not from "body"; --text_column and'),
+        ({"sentence": "a", "question": "b"}, 'read from "sentence" and not from "question"'),
+        ({"text": "a", "text_b": "b"}, 'read from "text" and not from "text_b"'),
+        ({"text": "a", "title": "b"}, None),
+        ({"sentence1": "a", "sentence2": "b"}, None),
+    ],
+)
+def test_texts_that_are_not_read_are_named(row: dict[str, str], said: str | None, tmp_path: Path) -> None:
+    rows = [row | {"label": str(k % 2)} for k in range(12)]
+    found = [w for w in check(rows, task="classification").warnings if "is read from" in w]
+    assert [said in w for w in found] == ([] if said is None else [True])
+    pd.DataFrame(rows).to_csv(tmp_path / "a.csv", index=False)
+    corpus = [w for w in check(str(tmp_path / "a.csv")).warnings if "is read from" in w]
+    assert len(corpus) == len({"text_b", "body", "question", "sentence2"} & row.keys())

@@ -103,6 +103,25 @@ def test_tsv_quotes_are_quoting_only_where_they_fit(tmp_path: Path) -> None:
     assert data.read_records(path, **LABELLED)["text"] == ['" what a film', 'he said "no"', '"x" y']
 
 
+def test_tsv_with_line_breaks_in_quotes_is_what_pandas_wrote(tmp_path: Path) -> None:
+    texts = ["line one\nline two", 'says "no"', "plain", "tab\there"]
+    for frame in (pd.DataFrame({"text": texts}), pd.DataFrame({"label": list("abcd"), "text": texts})):
+        frame.to_csv(tmp_path / "a.tsv", sep="\t", index=False)
+        assert data.read_records(str(tmp_path / "a.tsv"), roles={"text": ("text",)})["text"][:] == texts
+    stray = _write(tmp_path / "b.tsv", 'text\tlabel\n"opened\ta\nnext "word" here\tb\nclosed"\tc\n')
+    assert data.read_records(str(stray), roles={"text": ("text",)})["text"][:] == [
+        '"opened',
+        'next "word" here',
+        'closed"',
+    ]
+
+
+def test_a_frame_with_two_columns_of_one_name_is_refused() -> None:
+    frame = pd.concat([pd.DataFrame({"text": ["a"], "label": ["b"]})] * 2, axis=1)
+    with pytest.raises(DataError, match='two columns "text"; rename one'):
+        data.read_records(frame, roles={"text": ("text",)})
+
+
 def test_columns_found_named_and_kept() -> None:
     row = {"premise": "p", "hypothesis": "h", "sentence2": "s", "label": 1, "score": 2.5, "doc": 7}
     assert _rows(data.read_records([row], **LABELLED)) == [{"text": "p", "text_pair": "h", "label": 1}]

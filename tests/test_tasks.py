@@ -216,10 +216,10 @@ def test_malformed_tags_are_errors(tags: str) -> None:
         to_iob2(tags.split())
 
 
-def test_scheme_of_a_whole_set_names_the_records_that_disagree() -> None:
+def test_scheme_of_a_whole_set_names_tags_that_disagree() -> None:
     assert detect_scheme([["O"], ["I-A", "B-A"]]) == "IOB1"
     assert detect_scheme([["NN"], ["B-A"]]) == "plain"
-    with pytest.raises(DataError, match=r"record 2 begins .* record 1 with"):
+    with pytest.raises(DataError, match=r'begin with "I-A" and others with "B-A"'):
         detect_scheme([["O", "B-A"], ["I-A"]])
 
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from pretune.errors import ConfigError
 
+_LONGEST = 1e11
+"""Seconds: three thousand years, after which there is no date."""
+
 _UNITS = {
     "s": ("seconds", 1.0),
     "m": ("seconds", 60.0),
@@ -37,18 +40,18 @@ class Budget:
     unit: str
 
     @classmethod
-    def parse(cls, text: str) -> Budget:
+    def parse(cls, text: str, option: str = "budget") -> Budget:
         """Reads "20m", "1.5h", "2e8tok", "1e6images", "3epochs", "5000steps".
 
         Raises:
-            ConfigError: Not a positive number followed by a unit.
+            ConfigError: Not a positive number followed by a unit, or thousands of years; names the `option`.
         """
         match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([a-z]+)\s*", str(text).lower())
         unit = _UNITS.get(match.group(2)) if match else None
         amount = _number(match.group(1)) if match else 0.0
-        if unit is None or not 0 < amount < math.inf:
+        if unit is None or not 0 < amount < math.inf or (unit[0] == "seconds" and amount * unit[1] > _LONGEST):
             raise ConfigError(
-                "A budget is a positive number and a unit (90s, 20m, 2h, 2e8tok, 1e6images, 3epochs, 5000steps); "
+                f"{option} is a positive number and a unit (90s, 20m, 2h, 2e8tok, 1e6images, 3epochs, 5000steps); "
                 f'found "{text}".'
             )
         return cls(amount * unit[1], unit[0])

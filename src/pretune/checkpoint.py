@@ -10,15 +10,16 @@ OUT/lineage.json     parent, data fingerprints, versions, seed, git, wall time; 
 
 from __future__ import annotations
 
-__all__ = ["RunDirectory", "State", "lineage_of", "optimizer_tensors", "restore_optimizer", "write_text"]
+__all__ = ["RunDirectory", "State", "lineage_of", "optimizer_tensors", "replacing", "restore_optimizer", "write_text"]
 
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 import yaml
@@ -85,6 +86,8 @@ class RunDirectory:
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file, and a run is a folder; give another --out.")
+        if recipe.get("from") and self.path.resolve() == Path(recipe["from"]).resolve():
+            raise RunError(f"{self.path} is what is started from, and would be replaced; give another --out.")
         earlier, foreign = self._recipe(), self._foreign()
         if earlier is None and not foreign:
             return False
@@ -146,7 +149,7 @@ class RunDirectory:
 
     def _foreign(self) -> bool:
         """Whether a folder without a recipe holds more than a kill while it was made can leave."""
-        left = ("checkpoints", "recipe.yaml.tmp")
+        left = ("checkpoints", ".recipe.yaml.tmp")
         return self.path.is_dir() and any(f.name not in left for f in self.path.iterdir())
 
     def _remove_run(self) -> None:
@@ -270,8 +273,27 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
+@contextmanager
+def replacing(path: str | Path) -> Iterator[TextIO]:
+    """A file that appears, or replaces an earlier one, only when it is complete.
+
+    A link stays a link to what is written; a pipe or a device is written to as it is.
+    """
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file():
+        with target.open("w", encoding="utf-8") as stream:
+            yield stream
+        return
+    temporary = target.with_name(f".{target.name}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            yield stream
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replaces a file's content atomically."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as stream:
+        stream.write(text)

@@ -30,6 +30,7 @@ from pretune.sequence_checks import LETTERS, check_sequences
 from pretune.sources import Source
 from pretune.tag_checks import TagCheck
 from pretune.tasks.base import Task
+from pretune.unread_columns import unread
 
 _MEDIA = {"pixels": check_images, "waveform": check_audio}
 _WORD = re.compile(r"\w+")
@@ -145,6 +146,7 @@ class _Labelled(_Texts):
         self._numbers, self._role = task == "regression", cls.label_role
         self._first = next(iter(inputs))
         roles = {**inputs, self._role: cls.label_columns}
+        self.unread = unread(source, inputs, columns)
         rows = stream_records(source, roles=roles, columns=columns, required=(self._first, self._role))
         for record, error in rows:
             wrong = error or self._take(record or {})
@@ -181,7 +183,7 @@ class _Labelled(_Texts):
 def _check_labelled(data: Source, task: str, test: Source | None, columns: Mapping[str, str]) -> CheckReport:
     found = _Labelled(data, task, columns)
     facts: dict[str, Any] = {"rows": len(found), **found.facts()}
-    problems, warnings = found.problems(), _duplicate_warnings(found)
+    problems, warnings = found.problems(), [f"{found.unread}."] * bool(found.unread) + _duplicate_warnings(found)
     conflicting = found.conflicts()
     facts["conflicting labels"] = int(conflicting.sum())
     if conflicting.any():
@@ -256,7 +258,8 @@ def _check_corpus(data: Source, columns: Mapping[str, str], boundary: str) -> Ch
     total = {"documents": len(found), "total characters": sum(found.characters), "total words": num_words}
     lines = {"files": counts.num_files, "lines": counts.num_lines, "empty lines": counts.num_empty}
     facts = {**total, **lines, **found.facts(), **_ignored(data)}
-    warnings = _duplicate_warnings(found)
+    note = unread(data, {"text": TEXT_COLUMNS["text"]}, columns)
+    warnings = [f"{note}."] * bool(note) + _duplicate_warnings(found)
     if counts.plain:
         facts["boundary that would suit"] = suited = _suited(counts, num_words)
         if suited != boundary:

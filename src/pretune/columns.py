@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FILE_ROLES", "SPEAKER_COLUMNS", "Columns", "check_roles"]
+__all__ = ["FILE_ROLES", "SPEAKER_COLUMNS", "Columns", "check_roles", "preferring"]
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -43,6 +43,11 @@ def check_roles(columns: Mapping[str, str] | None, roles: Collection[str]) -> No
         if role not in roles:
             listed = ", ".join(f"--{r}_column" for r in roles)
             raise ConfigError(f"--{role}_column has no effect here; there are: {listed}.{did_you_mean(role, roles)}")
+
+
+def preferring(roles: Mapping[str, Sequence[str]], named: Mapping[str, str]) -> dict[str, Sequence[str]]:
+    """Usual column names of each role, after the one that it had before."""
+    return {role: (named[role], *names) if role in named else names for role, names in roles.items()}
 
 
 class Columns:
@@ -109,6 +114,7 @@ class Columns:
 
     def _match(self, present: Sequence[str]) -> dict[str, str]:
         named = {role: self._named(role, column, present) for role, column in self._columns.items()}
+        _check_two_roles({role: column for role, column in named.items() if role in self._roles})
         free = [c for c in present if c not in named.values()]
         chosen: dict[str, str] = {}
         for role in dict.fromkeys((*self._roles, *named)):
@@ -159,6 +165,13 @@ class Columns:
         if role == "label" and not isinstance(value, str | int | float | list):
             raise ValueError(f'expected a label in column "{column}", found {shortened(value)}.')
         return value
+
+
+def _check_two_roles(named: Mapping[str, str]) -> None:
+    roles: dict[str, str] = {}
+    for role, column in named.items():
+        if (other := roles.setdefault(column, role)) != role:
+            raise ValueError(f'has one column "{column}" for --{other}_column and --{role}_column; name two columns.')
 
 
 _PACKING: Mapping[str, Callable[[Any], Any]] = {"image": packed, "mask": packed_mask, "audio": audio_reading.packed}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["Explanation", "Verdict", "environment", "figures_of", "page", "part", "write_page"]
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from jinja2 import Environment, PackageLoader, Template
 from rich.console import Group
 from rich.text import Text
+
+from pretune.checkpoint import write_text
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -245,6 +246,5 @@ def write_page(explanations: Sequence[Explanation], file: str | Path, title: str
     """Writes `page` atomically."""
     path = Path(file)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(page(explanations, title), encoding="utf-8")
-    return part.replace(path)
+    write_text(path, page(explanations, title))
+    return path

@@ -15,7 +15,7 @@ from pretune import data as data_io
 from pretune import encoder, evaluation, machine, registry
 from pretune.budget import Budget
 from pretune.checkpoint import RunDirectory, write_text
-from pretune.columns import check_roles
+from pretune.columns import check_roles, preferring
 from pretune.errors import ConfigError, DataError, RunError
 from pretune.intervals import mean_interval
 from pretune.labelled_examples import Labelled, processed, raw_labels
@@ -43,6 +43,7 @@ from pretune.strategies.base import Strategy
 from pretune.tasks.base import Task
 from pretune.train import check_options
 from pretune.tuning import Folds, check_strategies, ready_to_train, train
+from pretune.unread_columns import unread
 
 VALID_RATE = 0.1
 
@@ -180,7 +181,8 @@ def _once(
         method.modality = source
         rate_held = VALID_RATE if valid_rate is None else valid_rate
         parts = parts_of(data, valid, test, rate_held, method, source, dict(columns or {}), seed)
-        method.learn_labels(raw_labels(parts[0], method))
+        told = parts[:1] if valid is not None else parts[:2]  # a class may lie in what is held out of the data alone
+        method.learn_labels([label for part in told for label in raw_labels(part, method)])
         prepare(source, parts[0], from_, run.path / "modality" if going_on else None)
         seen, kept, final = (processed(part, method, source, learn=part is parts[0]) for part in parts)
         _say_truncated(method, source, sum(map(len, parts)))
@@ -240,6 +242,8 @@ def parts_of(
     check_roles(columns, [*task.input_roles(source), task.label_role, "group"])
     group = columns.pop("group", None)
     records = _read(data, task, source, columns | ({"group": group} if group else {}), source.groups)
+    if note := unread(task.source(data), task.input_roles(source), columns):
+        say(note)
     task.used = _used(records, task, source)
     none = records.select([])
     tested = none if test is None else _read(test, task, source, columns, source.groups)
@@ -299,14 +303,29 @@ def _say_grouped(records: Dataset) -> None:
 
 
 def _used(records: Dataset, task: Task, source: Modality) -> list[str]:
-    """The input roles that the records have, if all records have them and there is no choice (words or text)."""
+    """The input roles that the records have, if there is no choice (words or text).
+
+    Raises:
+        DataError: Some records are pairs and others are not; names the first without its second input.
+    """
+    if task.roles is not None:
+        return []
     found = [role for role in task.input_roles(source) if role in records.column_names]
-    whole = all(records.data.column(role).null_count == 0 for role in found)
-    return found if whole and task.roles is None else []
+    for role in found:
+        values = records[role][:]
+        lacking = next((i for i, v in enumerate(values) if v is None or v == ""), None)
+        if lacking is not None:
+            row = records[lacking]
+            raise DataError(
+                f"{row['_file']}, row {row['_row']}: the {role} is empty, and other records have one; fill it in or "
+                "delete the row, or rename the column, so that it is not read."
+            )
+    return found
 
 
 def _read(data: Any, task: Task, source: Modality, columns: dict[str, str], groups: Sequence[str] = ()) -> Dataset:
     roles = task.input_roles(source) | {task.label_role: task.label_columns} | ({"group": groups} if groups else {})
+    roles = preferring(roles, task.named)
     found = task.source(data)
     if isinstance(found, Layout) and found.ignored:
         say(f"{found.unpaired}: left out")

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["check_classes", "check_values", "number"]
 
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -53,10 +54,17 @@ def check_classes(counts: Counter[str], num_rows: int, facts: dict[str, Any], wa
         warnings.append(f"{len(rare)} classes have fewer than {FEW} rows: {', '.join(rare[:SHOWN])}.")
     spellings: dict[str, list[str]] = {}
     for label in counts:
-        spellings.setdefault(" ".join(label.casefold().split()), []).append(label)
+        spellings.setdefault(_plain(label), []).append(label)
     for same in spellings.values():
         if len(same) > 1:
-            warnings.append(f"Labels that differ only by case or spaces count as different: {same}.")
+            warnings.append(f"Labels that differ only by how they are written count as different: {same}.")
     if len(counts) > num_rows / 2:
         warnings.append(f"{len(counts):,} labels for {num_rows:,} rows: is this column the label?")
     return []
+
+
+def _plain(label: str) -> str:
+    """A label without what spreadsheets and keyboards change: case, spaces, composed letters, ``1.0`` for ``1``."""
+    text = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
+    value = number(text)
+    return text if value is None else f"{value:g}"

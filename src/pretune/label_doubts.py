@@ -6,6 +6,7 @@ __all__ = ["Doubt", "box_doubts", "class_doubts", "doubtful", "value_doubts", "w
 
 import contextlib
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,8 +76,12 @@ def doubtful(
     if several:
         from cleanlab.multilabel_classification.filter import find_label_issues as find_several
 
-        numbers: Any = [[place[n] for n in label] for label in labels]
-        found = find_several(numbers, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
+        times = Counter(n for label in labels for n in label)
+        kept = [n for n in names if 0 < times[n] < len(labels)]  # what all or none have cannot be judged
+        numbers: Any = [[kept.index(n) for n in label if n in kept] for label in labels]
+        judged = probabilities[:, [place[n] for n in kept]]
+        ranked = {"return_indices_ranked_by": "self_confidence", "n_jobs": 1}
+        found = find_several(numbers, judged, **ranked) if kept else []
     else:
         from cleanlab.filter import find_label_issues
 

@@ -13,6 +13,7 @@ import datasets
 import numpy as np
 
 from pretune.class_names import class_names, with_names
+from pretune.errors import DataError
 from pretune.readers import RowError, RowStream, Table
 
 _BATCH = 512
@@ -39,6 +40,9 @@ def dataset_rows(data: datasets.Dataset) -> Iterator[dict[str, Any]]:
 
 def frame_rows(frame: Any, needed: Sequence[str] | None) -> RowStream:
     """The rows of a DataFrame, or of a dict of arrays, as dicts of the `needed` columns."""
+    names = [str(c) for c in frame.columns]
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise DataError(f'The DataFrame has two columns "{twice[0]}"; rename one of them.')
     columns = {str(c): frame[c] for c in frame.columns if needed is None or str(c) in needed}
     for number, values in enumerate(zip(*columns.values(), strict=True), 1):
         yield number, dict(zip(columns, values, strict=True))

@@ -14,7 +14,7 @@ import yaml
 
 from pretune import encoder, machine, registry
 from pretune.checkpoint import lineage_of
-from pretune.columns import check_roles
+from pretune.columns import check_roles, preferring
 from pretune.data import stream_records
 from pretune.errors import DataError, ModelError, PretuneError, RunError, similar
 from pretune.evaluation import predictions
@@ -112,7 +112,7 @@ class Predictor:
     @property
     def roles(self) -> dict[str, Sequence[str]]:
         """Input roles, and those that name a record, and the usual column names of each."""
-        return {**self.modality.names, **self.task.input_roles(self.modality)}
+        return preferring({**self.modality.names, **self.task.input_roles(self.modality)}, self.task.named)
 
     @property
     def required(self) -> list[str]:
@@ -203,6 +203,7 @@ def load(run: str | Path, *, precision: str | None = None, task: Mapping[str, An
     machine.fast_model(model)
     found.restore(model, modality)
     found.used = lineage_of(path).get("roles", [])
+    found.named = recipe.get("columns") or {}
     found.to(machine.device())
     if precision is None and not found.has_leads:
         precision = "fp32"

@@ -262,11 +262,25 @@ def _csv_rows(path: Path, columns: Sequence[str], separator: str) -> RowStream:
 def _tsv_rows(path: Path, columns: Sequence[str], separator: str) -> RowStream:
     """Tab-separated rows: quotes are taken as quoting only where that gives the right number of fields."""
     csv.field_size_limit(_FIELD_LIMIT)
+    if _breaks_lines(path, len(columns)):
+        yield from _csv_rows(path, columns, separator)
+        return
     for number, text, error in itertools.islice(lines(path), 1, None):
         text = text.rstrip("\r\n")
         if error or text or len(columns) == 1:
             fields = _unquoted(text, len(columns)) or text.split(separator)
             yield number, error or _named(str(path), number, columns, fields)
+
+
+def _breaks_lines(path: Path, width: int) -> bool:
+    """Whether quoted fields hold line breaks, as pandas writes them; single quotes, as in GLUE, make no such table."""
+    if not any(text.count('"') % 2 and (text.startswith('"') or '\t"' in text) for _, text, _ in lines(path)):
+        return False
+    try:
+        rows = [len(fields) for fields in csv.reader((t for _, t, _ in lines(path)), delimiter="\t", strict=True)]
+    except csv.Error:
+        return False
+    return set(rows) <= {0, width}
 
 
 def _unquoted(text: str, width: int) -> list[str] | None:

@@ -8,11 +8,11 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TextIO
 
-from pretune.checkpoint import write_text
+from pretune.checkpoint import replacing, write_text
 from pretune.checks import check
 from pretune.errors import ConfigError, DataError, similar
 from pretune.evaluating import evaluate, evaluate_command
@@ -150,7 +150,7 @@ def predict_command(
     predictor = _loaded(run, precision, abstain, calibrated, task)
     options: dict[str, Any] = {"columns": columns, "batch_size": batch_size, "files": files}
     silent = 0
-    with _writing(out) as stream:
+    with _writing(out, data) as stream:
         for row in predictor.stream(data, **options, abstain=abstain, calibrated=calibrated, ood=ood):
             total, failed = total + 1, failed + ("error" in row)
             silent += bool(row.get("abstained"))
@@ -164,22 +164,16 @@ def predict_command(
     return 0
 
 
-@contextmanager
-def _writing(out: str | None) -> Iterator[TextIO]:
+def _writing(out: str | None, data: str) -> AbstractContextManager[TextIO]:
     """Standard output, or a file that appears only when it is complete."""
     if out is None:
-        yield sys.stdout
-        return
-    temporary = Path(f"{out}.tmp")
+        return nullcontext(sys.stdout)
     if not Path(out).name or Path(out).is_dir():
         raise ConfigError(f'--out is the file to write; found the folder "{out}".')
+    if Path(out).resolve() == Path(data).resolve():
+        raise ConfigError(f'--out is "{out}", which is what is read; name another file.')
     Path(out).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            yield stream
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return replacing(out)
 
 
 def explain_command(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["class_folders", "sequence_tables"]
+__all__ = ["class_folders", "sequence_tables", "stray_file"]
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,6 +34,13 @@ def class_folders(root: Path, files: Sequence[Path]) -> bool:
     """Whether every file is in a sub-folder, and there are several."""
     inner = [below(f, root) for f in files if f != root]
     return all(len(p) > 1 for p in inner) and len({p[0] for p in inner}) > 1
+
+
+def stray_file(root: Path, files: Sequence[Path]) -> Path | None:
+    """A file beside several sub-folders of which each might be a class."""
+    inner = {f: below(f, root) for f in files if f != root}
+    beside = next((f for f, p in inner.items() if len(p) == 1), None)
+    return beside if len({p[0] for p in inner.values() if len(p) > 1}) > 1 else None
 
 
 def _of_class(table: Table, label: str) -> Table:

@@ -23,7 +23,7 @@ from pretune.formats import MEDIA, TABLES, below, endings, format_of
 from pretune.media_sources import media_tables
 from pretune.memory_rows import dataset_table, frame_rows, list_rows
 from pretune.readers import RowStream, Table, file_table, lines
-from pretune.sequence_sources import class_folders, sequence_tables
+from pretune.sequence_sources import class_folders, sequence_tables, stray_file
 from pretune.split_column import of_split
 from pretune.stdin_source import stdin_table
 
@@ -65,8 +65,16 @@ class Local:
 
     @property
     def classes(self) -> bool:
-        """Whether it is a folder with one sub-folder of ``.txt`` files for each label."""
-        return all(format_of(f) == "text" for f in self.files) and class_folders(self.root, self.files)
+        """Whether it is a folder with one sub-folder of ``.txt`` files for each label.
+
+        Raises:
+            DataError: It would be, but for a file that has no label.
+        """
+        if not all(format_of(f) == "text" for f in self.files):
+            return False
+        if (stray := stray_file(self.root, self.files)) is not None:
+            raise DataError(f'"{stray}" lies beside the folders of the classes, and has none; move it away.')
+        return class_folders(self.root, self.files)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Clock:
     """
 
     def __init__(self, limit: str | None) -> None:
-        budget = None if limit is None else Budget.parse(limit)
+        budget = None if limit is None else Budget.parse(limit, "max_time")
         if budget is not None and not budget.timed:
             raise ConfigError(f"max_time is a time, such as 30m or 2h; found {limit}.")
         self.end = None if budget is None else time.monotonic() + budget.amount

@@ -28,17 +28,17 @@ def detect_scheme(sequences: Iterable[Sequence[str]]) -> Scheme:
         return "plain"
     if any(tag[0] in "ESLU" and tag != "O" for tag in kinds):
         return "BIOES"
-    begun = {"B": (-1, ""), "I": (-1, "")}
-    for number, row in enumerate(rows, 1):
+    begun: dict[str, str] = {}
+    for row in rows:
         for before, tag in zip(["O", *row], row, strict=False):
-            if tag != "O" and before[2:] != tag[2:] and begun[tag[0]][0] < 0:
-                begun[tag[0]] = (number, tag)
-    if begun["B"][0] > 0 and begun["I"][0] > 0:
+            if tag != "O" and before[2:] != tag[2:]:
+                begun.setdefault(tag[0], tag)
+    if len(begun) > 1:
         raise DataError(
-            f'Tags fit neither IOB1 nor IOB2: record {begun["I"][0]} begins an entity "{begun["I"][1]}", '
-            f'record {begun["B"][0]} with "{begun["B"][1]}"; begin all with B- (IOB2).'
+            f'Tags fit neither IOB1 nor IOB2: some entities begin with "{begun["I"]}" and others with "{begun["B"]}"; '
+            "begin all with B- (IOB2). `pretune check --task tagging` names the rows."
         )
-    return "IOB1" if begun["I"][0] > 0 else "IOB2"
+    return "IOB1" if "I" in begun else "IOB2"
 
 
 def to_iob2(tags: Sequence[str]) -> list[str]:

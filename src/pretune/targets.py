@@ -41,7 +41,8 @@ def class_target(prediction: Prediction, of: Any) -> Target:
     if of is None:
         of = prediction["label"] if "label" in prediction else max(names, key=lambda n: p[n])
     elif of not in names:
-        number = _index(of, len(names))
+        numbered = any(n.lstrip("-").isdecimal() for n in names)  # then a number is the name of a class, or wrong
+        number = None if numbered else _index(of, len(names))
         if number is None:
             listed = ", ".join(names[:10])
             raise ConfigError(f'There is no label "{of}"; there are: {listed}.{did_you_mean(str(of), names)}')

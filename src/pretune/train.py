@@ -175,7 +175,7 @@ def check_options(budget: str, batch_size: int, loop: Mapping[str, Any]) -> None
     _check_parts(batch_size, loop.get("num_micro_batches", 1))
     _check_tracker(loop.get("tracker"))
     Budget.parse(budget)
-    Budget.parse(loop.get("checkpoint_every", "5m"))
+    Budget.parse(loop.get("checkpoint_every", "5m"), "checkpoint_every")
     optim.lr_factor(loop.get("schedule", "linear"), 1.0, 0.0)
     machine.precision_for(torch.device("cpu"), loop.get("precision") or "fp32")
     if (optimizer := loop.get("optimizer", "adamw")) not in optim.OPTIMIZERS:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -148,6 +150,47 @@ def test_results_are_json_on_standard_output(tmp_path: Path, capsys: pytest.Capt
     out, _ = run(f"explain {tmp_path}/ft 'the superb film' --num_random 0 --out {tmp_path}/why.json", capsys)
     assert "superb" in out
     assert json.loads((tmp_path / "why.json").read_text())[0]["words"] == ["the", "superb", "film"]
+
+
+def test_what_is_written_to_stays_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "link").symlink_to("target.jsonl")
+    (tmp_path / "target.jsonl.tmp").write_text("mine")
+    run(f"predict ft test.csv --out {tmp_path}/link", capsys)
+    assert (tmp_path / "link").is_symlink()
+    assert len((tmp_path / "target.jsonl").read_text().splitlines()) == 20
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["link", "target.jsonl", "target.jsonl.tmp"]
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit((tmp_path / "pipe").read_text)
+        run(f"predict ft test.csv --out {tmp_path}/pipe", capsys)
+        assert read.result() == (tmp_path / "target.jsonl").read_text()
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_run_remembers_the_columns_that_were_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = [{"title": f"T{k % 3}", "body": r["text"], "kind": r["label"]} for k, r in enumerate(planted.reviews(60))]
+    pd.DataFrame(found).to_csv(tmp_path / "a.csv", index=False)
+    pd.DataFrame(found[1:] + found[:1]).to_csv(tmp_path / "b.csv", index=False)
+    named = "--text_column body --label_column kind"
+    run(f"finetune --from ft --data {tmp_path}/a.csv {named} --out {tmp_path}/run {SHORT}", capsys)
+    for verb, options in (("predict", "--text_column body"), ("evaluate", named)):
+        plain = run(f"{verb} {tmp_path}/run {tmp_path}/b.csv", capsys)[0]
+        assert plain == run(f"{verb} {tmp_path}/run {tmp_path}/b.csv {options}", capsys)[0]
+    title = run(f"predict {tmp_path}/run {tmp_path}/b.csv --text_column title", capsys)[0]
+    assert title != run(f"predict {tmp_path}/run {tmp_path}/b.csv", capsys)[0]
+    (tmp_path / "other.txt").write_text("the superb film\n")
+    assert "label" in rows(run(f"predict {tmp_path}/run {tmp_path}/other.txt", capsys)[0])[0]
+
+
+def test_a_label_that_is_held_out_alone_is_a_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    many = [{"text": f"film {k}", "label": "a;b" if k % 2 else "a"} for k in range(20)]
+    rare = [{"text": f"film r{k}", "label": f"a;rare{k}"} for k in range(8)]
+    pd.DataFrame(many + rare).to_csv(tmp_path / "a.csv", index=False)
+    for seed in range(2):
+        options = f"--task.multi_label true --valid_rate 0.5 --seed {seed} --out {tmp_path}/run{seed} {SHORT}"
+        run(f"finetune --from ft --data {tmp_path}/a.csv {options}", capsys)
+        config = json.loads((tmp_path / f"run{seed}/model/config.json").read_text())
+        assert list(config["id2label"].values()) == ["a", "b", *(f"rare{k}" for k in range(8))]
 
 
 def test_a_recipe_repeats_its_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

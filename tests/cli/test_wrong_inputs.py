@@ -51,6 +51,12 @@ def write_data() -> None:
     Path("ragged.conll").write_text("anna B-PER\nsang\n\n")
     Path("tags.conll").write_text("anna B-PER\nsang O\n\nin O\noslo B-LOC\n\n" * 20)
     Path("other_tags.conll").write_text("anna B-ORG\nsang O\n\n")
+    Path("hot.jsonl").write_text('{"text": "a film", "label": [1, 0, 1]}\n' * 8)
+    Path("printed.csv").write_text("text,label\n" + "a film,\"['a', 'b']\"\n" * 8)
+    Path("half.csv").write_text("sentence1,sentence2,label\n" + "a,b,good\na,,bad\n" * 8)
+    for name in ("pos/0.txt", "neg/0.txt", "readme.txt"):
+        Path("classes", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("classes", name).write_text("a film\n")
     Path("no.yaml").write_text("a: [1\n")
     Path("text.yaml").write_text("just words\n")
     Path("key.yaml").write_text("batch_siz: 3\n")
@@ -241,6 +247,12 @@ WITHOUT_EFFECT = {
     f"{FINETUNE} --strategy freeze+wise": 'wise" has no effect with "freeze"',
     f"{FINETUNE} --strategy choose+l2sp": "choose picks the strategy itself",
     f"{FINETUNE} --task.separator ,": "separator is for multi_label",
+    f"{FINETUNE} --task.multi_label true --task.separator ''": "separator is what stands between .* is empty",
+    f"{FINETUNE} --checkpoint_every 0": "checkpoint_every is a positive number",
+    "finetune --from ft --data labels.csv --out new --budget 1e99s": 'budget is a positive .* found "1e99s"',
+    "finetune --from ft --data labels.csv --out ft --overwrite": "ft is what is started from, and would be replaced",
+    f"{FINETUNE} --text_column label --label_column label": 'one column "label" for --text_column and --label_column',
+    "predict ft test.csv --out test.csv": '--out is "test.csv", which is what is read',
     f"{FINETUNE} --lable_column label": "--lable_column has no effect.*Did you mean",
     "finetune --scratch --data labels.csv --out new --strategy l2sp --size tiny --budget 2steps": "starts from scratch",
     "finetune --data labels.csv --out new": "give --from, or --scratch",
@@ -271,7 +283,7 @@ DATA = {
     "finetune --from ft --data header.csv --out new": '"header.csv" has no rows',
     "finetune --from ft --data columns.csv --out new": 'no column for "text"',
     "finetune --from ft --data corpus.txt --out new": "plain text file holds text only",
-    "finetune --from ft --data one_class.csv --out new": 'at least two classes, found only "good" in 36 records',
+    "finetune --from ft --data one_class.csv --out new": 'at least two classes, found only "good" in 40 records',
     "finetune --from ft --data nan.csv --out new": r"nan.csv, line 3: the label \(column \"label\"\) is empty",
     "finetune --from ft --data latin.csv --out new": "latin.csv, line 3: expected UTF-8",
     "finetune --from ft --data binary.csv --out new": '"binary.csv" is no text file',
@@ -279,6 +291,12 @@ DATA = {
     "finetune --from ft --data labels.csv --task tagging --out new": 'no column for "tokens"',
     "finetune --from ft --data uneven.jsonl --task tagging --out new": "uneven.jsonl, line 1: .*2 tokens and 1 tags",
     "finetune --from ft --data ragged.conll --task tagging --out new": "ragged.conll, line 2: expected 2 columns",
+    "finetune --from ft --data hot.jsonl --task.multi_label true --out new": 'row 1, has the label "1" twice',
+    "finetune --from ft --data printed.csv --task.multi_label true --out new": "row 2, has a printed list",
+    "finetune --from ft --data hot.jsonl --out new": "several labels .*that needs --task.multi_label true",
+    "finetune --from ft --data half.csv --out new": "half.csv, row 3: the text_pair is empty",
+    "finetune --from ft --data classes --out new": 'classes/readme.txt" lies beside the folders of the classes',
+    "explain ft film --of 2": 'no label "2"',
     f"{FINETUNE} --valid labels.csv": "--valid holds the same as --data",
     f"{FINETUNE} --valid test.csv --test test.csv": "--test holds the same as --valid",
     f"{FINETUNE} --test missing.csv": 'no file or folder "missing.csv"',

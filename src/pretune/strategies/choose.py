@@ -58,7 +58,7 @@ class Choose(Strategy):
         among: str | Sequence[str] | None = None,
         lr_range: float = 4.0,
     ) -> None:
-        if not Budget.parse(time).timed:
+        if not Budget.parse(time, "time").timed:
             raise ConfigError(f'time is a time, such as 10m or 2h; found "{time}".')
         if trials < 1 or folds < 2 or lr_range < 1:
             raise ConfigError(

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -76,6 +77,9 @@ class Task(Objective):
 
     used: Sequence[str] = ()
     """Input roles of the records it was trained on: a model of pairs cannot judge single texts. Empty: not known."""
+
+    named: Mapping[str, str] = MappingProxyType({})
+    """Column of each role that the user named in training: other data is looked for them first."""
 
     no_target: ClassVar[str] = "Nothing was predicted here; name what should be explained."
     """What an explanation says when a prediction has no target."""

@@ -25,7 +25,7 @@ from transformers import (
 
 from pretune import features
 from pretune.conformity import Conformity, OfClass, OfLabels
-from pretune.errors import ConfigError, DataError, did_you_mean
+from pretune.errors import ConfigError, DataError, did_you_mean, shortened
 from pretune.label_doubts import Doubt, class_doubts
 from pretune.modalities.base import Batch, Example, Modality
 from pretune.targets import class_target, label_mistake
@@ -73,6 +73,8 @@ class Classification(Task):
         layer_weights: bool = False,
     ) -> None:
         super().__init__()
+        if not separator.strip():
+            raise ConfigError("separator is what stands between the labels of one string, and is empty; leave it out.")
         if separator != ";" and not multi_label:
             raise ConfigError("separator is for multi_label=True; with one label a record it has no effect.")
         if not 0 <= label_smoothing < 1:
@@ -106,10 +108,22 @@ class Classification(Task):
         if not self.multi_label:
             return _name(value, where)
         if isinstance(value, str):
+            if value.lstrip()[:1] + value.rstrip()[-1:] == "[]":
+                raise DataError(
+                    f"{where} has a printed list as its labels ({value!r}); join their names with "
+                    f'"{self.separator}", or give a list in .jsonl.'
+                )
             value = [part.strip() for part in value.split(self.separator) if part.strip()]
         if not isinstance(value, list | tuple | set | np.ndarray):
             value = [value]
-        return sorted({_name(part, where) for part in value})
+        names = [_name(part, where) for part in value]
+        if len(names) > len(set(names)):
+            twice = next(n for n, times in Counter(names).items() if times > 1)
+            raise DataError(
+                f'{where} has the label "{twice}" twice ({shortened(value)}); give each once, and of a vector of 0 and '
+                "1 the names of the classes that are 1."
+            )
+        return sorted(names)
 
     def learn_labels(self, labels: Sequence[Any]) -> None:
         """Learns the sorted label set, and class weights.
@@ -303,6 +317,8 @@ def _name(value: Any, where: str) -> str:
         if float(value).is_integer():
             return str(int(value))
         raise DataError(f"{where} has the label {value}; classes are names or integers. For numbers use regression.")
+    if isinstance(value, list | tuple):
+        raise DataError(f"{where} has several labels ({shortened(value)}); that needs --task.multi_label true.")
     raise DataError(f"{where} has no usable label (found {value!r}); fill it in or remove the row.")
 
 
