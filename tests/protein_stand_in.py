@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from transformers import EsmConfig, ModernBertConfig
 
+from pretune.alphabets import PROTEIN
 from pretune.modalities.base import Batch, Example, Modality
 
 LETTERS = "LAGVSERTIDPKQNFYMHWC"
@@ -29,6 +30,7 @@ class Residues(Modality):
     kind = "tokens"
     main_input = "input_ids"
     inputs = {"sequence": ("sequence",)}
+    alphabet = PROTEIN
 
     def __init__(self, *, max_length: int = 1024) -> None:
         self.max_length = max_length

@@ -10,6 +10,8 @@ import pytest
 from biotite.structure.io import pdb
 
 import pretune
+from pretune.contact_maps import as_coordinates
+from pretune.errors import DataError
 from protein_stand_in import proteins
 
 
@@ -61,6 +63,28 @@ def test_structures_are_learnt_predicted_and_written(data, tmp_path):
     again = pretune.evaluate(tmp_path / "run", str(tmp_path / "chains"))
     assert again.metrics["lddt"] > 0.99
     assert again.metrics["rmsd"] < 0.05
+
+
+def test_precision_counts_pairs_that_are_known(data, tmp_path):
+    rows = [json.loads(line) for line in data["train"].read_text().splitlines()]
+    for row in rows:
+        row["ca"] = [place if k % 2 else None for k, place in enumerate(row["ca"])]
+    tuned(data, tmp_path / "run", {"name": "contacts", "width": 16}, budget="2steps")
+    found = pretune.evaluate(tmp_path / "run", rows).metrics
+    predictor, precisions = pretune.load(tmp_path / "run"), []
+    for row in rows:
+        scores = predictor.task.probabilities({"sequence": row["sequence"]})
+        truth = predictor.task.truth(as_coordinates(row["ca"])).numpy()
+        i, j = np.triu_indices(len(truth), 24)
+        known = np.flatnonzero(truth[i, j] >= 0)
+        best = known[np.argsort(-scores[i, j][known], kind="stable")][: len(truth)]
+        precisions += [(truth[i[best], j[best]] == 1).mean()] if len(best) else []
+    assert found["long_p_l"] == pytest.approx(np.mean(precisions), abs=1e-6)
+    short = [row | {"sequence": row["sequence"][:20], "ca": row["ca"][:20]} for row in rows]
+    with pytest.raises(DataError, match="None of 24 proteins has two residues with coordinates that are 24 or more"):
+        pretune.evaluate(tmp_path / "run", short)
+    (bad,) = predictor.predict([{"sequence": "LAGV" * 200 + "1" + "LAGV"}])
+    assert 'Found "1" at position 801' in bad["error"]
 
 
 def test_check_counts_residues_with_coordinates(data):

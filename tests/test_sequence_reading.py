@@ -15,7 +15,7 @@ from pretune import data
 from pretune.errors import DataError
 from pretune.sequence_reading import sequence_table
 
-ROLES = {"sequence": data.SEQUENCE_COLUMNS["sequence"]}
+ROLES = {"sequence": data.PROTEIN_COLUMNS["sequence"]}
 LABELLED = {**ROLES, "label": data.LABEL_COLUMNS}
 NAMES, TEXTS, LABELS = ["x", "y", "z"], ["ACGTACGT", "ggccNNaa", "TTTT"], ["coding", "other", "coding"]
 
@@ -206,6 +206,21 @@ def test_structures(ending, tmp_path):
     assert np.allclose(places["cb"][1], places["ca"][1])  # glycine
     assert np.allclose(places["cb"][0], [4.8, 1, 0])
     assert texts(path) == ["AGMW", "KV"]
+
+
+def test_the_place_of_an_atom_is_the_one_that_is_occupied_most(tmp_path: Path) -> None:
+    path = write_pdb(tmp_path / "a.pdb", {"A": ["ALA", "VAL", "LYS"]})
+    lines = []
+    for line in path.read_text().splitlines():
+        if " CA  VAL" not in line:
+            lines.append(line)
+            continue
+        x = float(line[30:38])
+        for letter, moved, share in (("A", 5.0, 0.2), ("B", 0.0, 0.8)):
+            lines.append(f"{line[:16]}{letter}{line[17:30]}{x + moved:8.3f}{line[38:54]}{share:6.2f}{line[60:]}")
+    path.write_text("\n".join([*lines, ""]))
+    places = np.array(rows(path)[0]["ca"])
+    assert np.allclose(places[:, 0], 3.3 * np.arange(1, 4) + 1)
 
 
 def as_cif(path: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoModelForTokenClassification, AutoTokenizer, EsmConfig, EsmForMaskedLM
@@ -156,6 +157,48 @@ def test_predictions_are_the_mean_over_both_strands(tmp_path: Path) -> None:
     other = predictor.predict([reverse_complement(rows[0]["sequence"])])[0]["probabilities"]["a"]
     assert abs(one - other) > 1e-5
     assert log(forward / (1 - forward)) == pytest.approx(np.mean([log(p / (1 - p)) for p in (one, other)]), abs=1e-4)
+
+
+def test_a_frozen_encoder_is_judged_on_both_strands(tmp_path: Path) -> None:
+    pretune.pretrain([genome()], out=str(tmp_path / "pre"), size="tiny", budget="2steps", modality="dna")
+    rows = [{"sequence": genome(30, seed=i), "label": "ab"[i % 2]} for i in range(60)]
+    run = pretune.finetune(
+        rows[:30], out=str(tmp_path / "run"), from_=str(tmp_path / "pre"), budget="20steps", valid=rows[30:],
+        modality={"name": "dna", "reverse_complement": True}, strategy="freeze", num_validations=1, precision="fp32",
+    )  # fmt: skip
+    found = pretune.evaluate(str(run.path), rows[30:])
+    assert run.metrics["accuracy"] == found.metrics["accuracy"]
+
+
+def test_checkpoints_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    k_mers = {"name": "dna", "tokenizer": "kmer", "kmer": 3}
+    for name, text, modality in (("dna", genome(), k_mers), ("protein", "LAGVSERTIDPKQNFYMHWC" * 200, "protein")):
+        family = "esm" if name == "protein" else None
+        pretune.pretrain(
+            [text, text[:500]], out=str(tmp_path / name), size="tiny", budget="1steps", modality=modality, family=family
+        )
+    tags = [{"sequence": genome(30, seed=i), "tags": "01" * 15} for i in range(12)]
+    options = {"out": str(tmp_path / "run"), "modality": "dna", "budget": "1steps"}
+    with pytest.raises(ConfigError, match='needs a token a letter, and the tokenizer is "kmer"; pre-train with single'):
+        pretune.finetune(tags, from_=str(tmp_path / "dna"), task="tagging", **options)
+    rows = [{"sequence": genome(30, seed=i), "label": "ab"[i % 2]} for i in range(12)]
+    with pytest.raises(ModelError, match="tokens are amino acids and not bases"):
+        pretune.finetune(rows, from_=str(tmp_path / "protein"), **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_table_of_genes_and_proteins_gives_what_the_modality_reads(tmp_path: Path) -> None:
+    rows = [{"dna": genome(30, seed=i), "protein": "LAGVSERT", "label": "ab"[i % 2]} for i in range(12)]
+    for modality, letters in (("dna", 360), ("protein", 96)):
+        assert pretune.check(rows, task="classification", modality=modality).facts["total letters"] == letters
+        assert pretune.check(rows, modality=modality).facts["total letters"] == letters
+
+
+def test_a_letter_that_is_none_is_named_with_its_row(tmp_path: Path) -> None:
+    rows = [{"sequence": genome(30, seed=i), "label": "ab"[i % 2]} for i in range(12)]
+    pd.DataFrame([*rows, {"sequence": "ACGTQ", "label": "a"}]).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(DataError, match=r'a\.csv, row 14: Found "Q" at position 5'):
+        pretune.finetune(str(tmp_path / "a.csv"), out=str(tmp_path / "run"), scratch=True, modality="dna")
 
 
 def test_a_tag_for_each_residue(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class _Recordings(Media):
     """Also lengths, rates, faults, speakers and transcripts; of these no more than counts, whatever their length."""
 
     noun, of = "recordings", "samples"
-    inputs: ClassVar[Roles] = AUDIO_COLUMNS
+    inputs: Roles = AUDIO_COLUMNS
     extra: ClassVar[Roles] = {"speaker": SPEAKER_COLUMNS}
 
     def __init__(self, source: Source, task: str | None, columns: Mapping[str, str], *, learn: bool = True) -> None:

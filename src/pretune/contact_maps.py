@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pretune.errors import shortened
+from pretune.errors import DataError, shortened
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -91,13 +91,16 @@ def average_product_correction(maps: Tensor) -> Tensor:
     return maps - rows * columns / torch.where(total == 0, 1.0, total)
 
 
-def ranked_pairs(probabilities: Floats, *, min_separation: int, threshold: float = 0.5) -> list[tuple[int, int, float]]:
+def ranked_pairs(
+    probabilities: Floats, *, min_separation: int, threshold: float = 0.5, known: NDArray[np.bool_] | None = None
+) -> list[tuple[int, int, float]]:
     """The pairs worth naming, most probable first: as many as residues of each range, and all above a threshold.
 
     Args:
         probabilities: Shape (residues, residues); NaN for pairs that no window has seen.
         min_separation: Least separation in the sequence.
         threshold: Probability above which a pair is always named.
+        known: Which pairs can be judged, shape (residues, residues): as many of these are named, too.
 
     Returns:
         ``(i, j, probability)`` with i < j, counted from 1.
@@ -111,7 +114,9 @@ def ranked_pairs(probabilities: Floats, *, min_separation: int, threshold: float
     i, j, values = i[order], j[order], values[order]
     chosen = values > threshold
     for low, high in RANGES.values():
-        chosen[np.flatnonzero((j - i >= low) & (j - i < high))[:length]] = True
+        ranged = (j - i >= low) & (j - i < high)
+        for wanted in (ranged, ranged if known is None else ranged & known[i, j]):
+            chosen[np.flatnonzero(wanted)[:length]] = True
     rows = zip(i[chosen] + 1, j[chosen] + 1, values[chosen], strict=True)
     return [(int(a), int(b), round(float(p), 4)) for a, b, p in rows]
 
@@ -128,6 +133,9 @@ class ContactScores:
         true: For each protein the coordinates, shape (residues, 3), NaN where missing.
         cutoff: In Angstrom.
         min_separation: Pairs that are closer in the sequence do not count.
+
+    Raises:
+        DataError: No pair of the long range, by which models are chosen, can be judged.
     """
 
     def __init__(
@@ -147,13 +155,21 @@ class ContactScores:
             self._names = list(scores)
             rows.append(list(scores.values()))
         self._table = np.array(rows, float).reshape(len(rows), -1)
+        if rows and np.isnan(self._table[:, self._names.index("long_p_l5")]).all():
+            raise DataError(
+                f"None of {len(rows)} proteins has two residues with coordinates that are {RANGES['long'][0]} or more "
+                "apart in the sequence, so that no contact can be scored; give longer ones, or their coordinates."
+            )
 
     def metrics(self, chosen: Sequence[int]) -> dict[str, float]:
-        """Means over proteins drawn by index, with replacement: ``long_p_l5`` ... and the two baselines."""
+        """Means over proteins drawn by index, with replacement: ``long_p_l5`` ... and the two baselines.
+
+        What no protein that was drawn has is left out.
+        """
         part = self._table[np.asarray(chosen, int)]
         known = ~np.isnan(part)
         means = np.where(known, part, 0).sum(0) / np.maximum(known.sum(0), 1)
-        return dict(zip(self._names, means.tolist(), strict=True))
+        return {n: float(m) for n, m, any_ in zip(self._names, means, known.any(0), strict=True) if any_}
 
 
 def _scores(pairs: Sequence[Sequence[float]], truth: NDArray[np.int8]) -> dict[str, float]:

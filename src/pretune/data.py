@@ -4,11 +4,12 @@ from __future__ import annotations
 
 __all__ = [
     "AUDIO_COLUMNS",
+    "DNA_COLUMNS",
     "ID_COLUMNS",
     "IMAGE_COLUMNS",
     "LABEL_COLUMNS",
+    "PROTEIN_COLUMNS",
     "ROLES",
-    "SEQUENCE_COLUMNS",
     "TAG_COLUMNS",
     "TEXT_COLUMNS",
     "TOKEN_COLUMNS",
@@ -66,10 +67,13 @@ AUDIO_COLUMNS: Mapping[str, Sequence[str]] = {
 }
 """Usual names of the column of recordings: paths, or their content."""
 
-SEQUENCE_COLUMNS: Mapping[str, Sequence[str]] = {
-    "sequence": ("sequence", "seq", "protein", "protein_sequence", "dna", "aa_seq", "primary", "text"),
+DNA_COLUMNS: Mapping[str, Sequence[str]] = {
+    "sequence": ("sequence", "seq", "dna", "dna_sequence", "dna_seq", "rna", "text"),
 }
-"""Usual names of the column of biological sequences."""
+PROTEIN_COLUMNS: Mapping[str, Sequence[str]] = {
+    "sequence": ("sequence", "seq", "protein", "protein_sequence", "aa_seq", "primary", "mutated_sequence", "text"),
+}
+"""Usual names of the column of biological sequences; a table may have both sorts."""
 
 ID_COLUMNS: Mapping[str, Sequence[str]] = {"id": ("id", "name", "entry", "accession", "pdb_id", "header")}
 """Usual names of the column that names a sequence."""

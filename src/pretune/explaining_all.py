@@ -82,7 +82,7 @@ def _drawn(
 ) -> list[Mapping[str, Any]]:
     """Some records at random, in the order of the data; what is held is no more than these."""
     rng = np.random.default_rng(seed)
-    held: list[tuple[int, Mapping[str, Any]]] = []
+    num, held = 0, list[tuple[int, Mapping[str, Any]]]()
     rows = stream_records(
         predictor.task.source(data), roles=predictor.roles, columns=columns, required=predictor.required
     )
@@ -90,11 +90,12 @@ def _drawn(
         if record is None:
             overview.errors.append(str(error))
             continue
-        overview.num_read += 1
+        num += 1
         if len(held) < number:
-            held.append((overview.num_read, record))
-        elif (place := int(rng.integers(overview.num_read))) < number:
-            held[place] = (overview.num_read, record)
+            held.append((num, record))
+        elif (place := int(rng.integers(num))) < number:
+            held[place] = (num, record)
+    overview.num_read = num + len(overview.errors)
     overview.num_drawn = len(held)
     return [record for _, record in sorted(held, key=lambda item: item[0])]
 

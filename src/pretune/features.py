@@ -8,7 +8,7 @@ keeps it when nothing is cached.
 
 from __future__ import annotations
 
-__all__ = ["FrozenFeatures", "cached", "logits", "model_inputs", "stack"]
+__all__ = ["FrozenFeatures", "cached", "can_replay", "logits", "model_inputs", "stack"]
 
 import contextlib
 import functools
@@ -148,6 +148,11 @@ class FrozenFeatures(Sequence[Example]):
         self._stores = {k: Store(path) for k, path in paths.items()}
 
 
+def can_replay(task: Task) -> bool:
+    """Whether what a frozen encoder says of a record can be stored and given to the head again and again."""
+    return task.replayable and task.modality.replayable
+
+
 @contextlib.contextmanager
 def cached(
     task: Task, strategies: Sequence[Strategy], *groups: Sequence[Example]
@@ -161,7 +166,7 @@ def cached(
     """
     whole = any(s.frozen_throughout for s in strategies)
     layers = max((s.layers or 0 for s in strategies if isinstance(s, Freeze)), default=0)
-    if "features" in groups[0][0] or not task.replayable or (not whole and not layers):
+    if "features" in groups[0][0] or not can_replay(task) or (not whole and not layers):
         yield groups
         return
     with contextlib.ExitStack() as stack:

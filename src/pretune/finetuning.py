@@ -184,6 +184,7 @@ def _once(
         told = parts[:1] if valid is not None else parts[:2]  # a class may lie in what is held out of the data alone
         method.learn_labels([label for part in told for label in raw_labels(part, method)])
         prepare(source, parts[0], from_, run.path / "modality" if going_on else None)
+        method.check(source)  # again: a checkpoint has a tokenizer of its own
         seen, kept, final = (processed(part, method, source, learn=part is parts[0]) for part in parts)
         _say_truncated(method, source, sum(map(len, parts)))
         cut = _folds(seen.records, method, source, strategies, seed)

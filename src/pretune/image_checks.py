@@ -8,7 +8,7 @@ import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class _Images(Media):
     """Also sizes and modes."""
 
     noun, of = "images", "pixels"
-    inputs: ClassVar[Roles] = IMAGE_COLUMNS
+    inputs: Roles = IMAGE_COLUMNS
 
     def __init__(self, source: Source, task: str | None, columns: Mapping[str, str]) -> None:
         self.widths, self.heights = array("q"), array("q")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["check_classes", "check_values", "number"]
+__all__ = ["check_classes", "check_values", "number", "spelling_warnings"]
 
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,15 +52,19 @@ def check_classes(counts: Counter[str], num_rows: int, facts: dict[str, Any], wa
     rare = [f"{label} ({n})" for label, n in counts.items() if n < FEW]
     if rare:
         warnings.append(f"{len(rare)} classes have fewer than {FEW} rows: {', '.join(rare[:SHOWN])}.")
-    spellings: dict[str, list[str]] = {}
-    for label in counts:
-        spellings.setdefault(_plain(label), []).append(label)
-    for same in spellings.values():
-        if len(same) > 1:
-            warnings.append(f"Labels that differ only by how they are written count as different: {same}.")
+    warnings += spelling_warnings(counts)
     if len(counts) > num_rows / 2:
         warnings.append(f"{len(counts):,} labels for {num_rows:,} rows: is this column the label?")
     return []
+
+
+def spelling_warnings(labels: Iterable[str]) -> list[str]:
+    """What to say of labels that are probably one."""
+    spellings: dict[str, list[str]] = {}
+    for label in labels:
+        spellings.setdefault(_plain(label), []).append(label)
+    alike = [same for same in spellings.values() if len(same) > 1]
+    return [f"Labels that differ only by how they are written count as different: {same}." for same in alike]
 
 
 def _plain(label: str) -> str:

@@ -152,6 +152,7 @@ def suspects(
         found = by_baseline(source, list(dataset_rows(records)), labels, parts, seed)
     else:
         prepare(source, records, from_, None)
+        method.check(source)  # again: a checkpoint has a tokenizer of its own
         examples = processed(records, method, source, learn=True).examples
         if isinstance(method, Classification):
             found = by_probe(method, source, examples, parts, from_, seed)

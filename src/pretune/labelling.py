@@ -127,8 +127,9 @@ def _chosen(
         kept, dropped = _least_sure([*kept, *part], num_candidates, draw)
         seen.num_surer += dropped
     if not kept:
+        unusable = f", {seen.errors:,} cannot be used (first: {seen.first_error})" if seen.errors else ""
         raise DataError(
-            f"There is nothing to label: of {seen.total:,} records {seen.num_known:,} are labelled already."
+            f"There is nothing to label: of {seen.total:,} records {seen.num_known:,} are labelled already{unusable}."
         )
     if kept[0].uncertainty is None:
         say(f"{predictor.task.name} gives no probability of its predictions: the choice is by diversity alone")

@@ -56,7 +56,7 @@ class Media:
     of: ClassVar[str]
     """What they consist of."""
 
-    inputs: ClassVar[Roles]
+    inputs: Roles
     """The role of the input and its usual column names."""
 
     extra: ClassVar[Roles] = {}

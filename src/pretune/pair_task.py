@@ -40,7 +40,7 @@ class PairTask(Task):
     """
 
     accepts: ClassVar[frozenset[str]] = frozenset({"tokens"})
-    roles: ClassVar[Mapping[str, Sequence[str]] | None] = {**data.SEQUENCE_COLUMNS, **data.ID_COLUMNS}
+    roles: ClassVar[Mapping[str, Sequence[str]] | None] = {**data.PROTEIN_COLUMNS, **data.ID_COLUMNS}
     label_role: ClassVar[str] = "structure"
     stratified: ClassVar[bool] = False
     truncates: ClassVar[bool] = False
@@ -174,7 +174,7 @@ class PairTask(Task):
         sequence = record.get("sequence")
         if not isinstance(sequence, str) or not sequence.strip():
             raise DataError(f"A sequence of residues was expected, found {sequence!r}.")
-        sequence = sequence.strip()
+        sequence = self.modality.alphabet.clean(sequence)  # type: ignore[attr-defined]  # `check` asked for sequences
         pieces = [sequence[k : k + self.window] for k in range(0, len(sequence), self.window)]
         found = [list(e["input_ids"]) for e in self.modality.process_many([{"sequence": p} for p in pieces])]
         if any(len(ids) != len(piece) + 2 for ids, piece in zip(found, pieces, strict=True)):

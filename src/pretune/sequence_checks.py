@@ -14,10 +14,10 @@ import numpy as np
 
 from pretune.alphabets import DNA, PROTEIN
 from pretune.check_report import SHOWN, CheckReport, quantiles
-from pretune.data import ID_COLUMNS, SEQUENCE_COLUMNS, RowError
+from pretune.data import DNA_COLUMNS, ID_COLUMNS, PROTEIN_COLUMNS, RowError
 from pretune.homology import Near, clusters_of, near, nearest_of
 from pretune.kmers import Kmers
-from pretune.label_checks import FEW
+from pretune.label_checks import FEW, spelling_warnings
 from pretune.media_checks import Look, Media, Roles, Row, check_labels, compare, listed, repeat_warnings, report
 from pretune.sources import Source
 
@@ -37,7 +37,6 @@ class _Sequences(Media):
     """Also letters, lengths, k-mers and the tags of residues; not the sequences themselves."""
 
     noun, of = "sequences", "letters"
-    inputs: ClassVar[Roles] = SEQUENCE_COLUMNS
     extra: ClassVar[Roles] = ID_COLUMNS
 
     def __init__(
@@ -45,6 +44,7 @@ class _Sequences(Media):
     ) -> None:
         self.lengths, self.letters = array("q"), Counter[str]()
         self.modality, self.kmers = modality, kmers
+        self.inputs = DNA_COLUMNS if modality == "dna" else PROTEIN_COLUMNS
         self.num_long, self.stopped, self.foreign = 0, list[str](), list[str]()
         super().__init__(source, task, columns, lambda row: _look(row, modality))
 
@@ -176,6 +176,7 @@ def _check_labels(found: _Sequences, task: str | None, facts: dict[str, Any], wa
     rare = [f"{tag} ({n})" for tag, n in found.counts.items() if n < FEW]
     if rare:
         warnings.append(f"{len(rare)} tags occur fewer than {FEW} times: {', '.join(rare[:SHOWN])}.")
+    warnings += spelling_warnings(found.counts)
     only = next(iter(found.counts), "none")
     return [] if len(found.counts) > 1 else [f"All letters have the same tag ({only}); nothing can be learnt."]
 

@@ -46,7 +46,6 @@ class SequenceModality(TokenModality):
     """
 
     words: ClassVar[bool] = False
-    inputs: ClassVar[Mapping[str, Sequence[str]]] = data.SEQUENCE_COLUMNS
     names: ClassVar[Mapping[str, Sequence[str]]] = data.ID_COLUMNS
     sizes: ClassVar[Collection[str]] = tuple(sequence_config.SIZES)
     families: ClassVar[Collection[str]] = sequence_config.FAMILIES
@@ -124,10 +123,13 @@ class SequenceModality(TokenModality):
         for record, error in rows:
             if error is not None:
                 raise error
-            try:
-                yield self.alphabet.clean(record["sequence"])
-            except DataError as bad:
-                raise DataError(f"{record.get('_file', 'the data')}, row {record.get('_row', '?')}: {bad}") from bad
+            yield self._clean(record)
+
+    def _clean(self, record: Mapping[str, Any]) -> str:
+        try:
+            return self.alphabet.clean(record["sequence"])
+        except DataError as bad:
+            raise DataError(f"{record.get('_file', 'the data')}, row {record.get('_row', '?')}: {bad}") from bad
 
     def _documents(self, source: Any) -> Iterator[str]:
         """Pieces of the sequences; with both strands a piece and its reverse complement are one document."""
@@ -157,7 +159,7 @@ class SequenceModality(TokenModality):
 
     def related(self, records: Any) -> list[int] | None:
         """Groups of near sequences by shared k-mers (`pretune.homology`), which a validation split keeps together."""
-        sequences = [self.alphabet.clean(s) for s in records["sequence"]]
+        sequences = [self._clean(record) for record in records]
         wanted = homology.near(self.name, max(map(len, sequences)))
         groups = homology.clusters(sequences, k=wanted.k, identity=wanted.identity, strands=wanted.strands)
         num_groups, largest = int(groups.max()) + 1, int(np.bincount(groups).max())
@@ -190,12 +192,14 @@ class SequenceModality(TokenModality):
             if record is None:
                 yield record, error
                 continue
-            for piece in self._cut(record, size):
-                yield piece, None
+            try:
+                yield from ((piece, None) for piece in self._cut(record, size))
+            except DataError as bad:
+                yield None, data.RowError(record["_file"], record["_row"], str(bad))
 
     def _cut(self, record: dict[str, Any], size: int) -> Iterator[dict[str, Any]]:
         """The record itself, or pieces of `size` letters; a shorter rest belongs to the last piece but is not read."""
-        text = "".join(record["sequence"].split())
+        text = self.alphabet.clean(record["sequence"])
         if len(text) <= size:
             yield record
             return

@@ -13,7 +13,7 @@ import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from pretune.alphabets import Alphabet
+from pretune.alphabets import DNA, PROTEIN, Alphabet
 from pretune.errors import ModelError
 
 STRANDS = "|"
@@ -114,6 +114,9 @@ class SequenceTokenizer(NamedTuple):
         """
         ids: Mapping[str, int] = loaded.get_vocab()
         missing = [c for c in alphabet.standard if c not in ids]
+        pieces = any(len(token) > 1 and token.isalpha() for token in ids)  # as of byte-pair encoding of any letters
+        if alphabet is DNA and set(PROTEIN.standard) <= ids.keys() and not pieces:
+            raise ModelError("Its tokens are amino acids and not bases; give a model that was pre-trained on DNA.")
         if missing or loaded.mask_token is None:
             raise ModelError(
                 f"Its tokenizer does not know the letters {', '.join(missing[:5])} of {alphabet.name} sequences; give "

@@ -73,8 +73,8 @@ def _parsed(text: io.StringIO, *, cif: bool) -> Any:
     from biotite.structure.io import pdb, pdbx
 
     if cif:
-        return pdbx.get_structure(pdbx.CIFFile.read(text), model=1)
-    return pdb.PDBFile.read(text).get_structure(model=1)
+        return pdbx.get_structure(pdbx.CIFFile.read(text), model=1, altloc="occupancy")
+    return pdb.PDBFile.read(text).get_structure(model=1, altloc="occupancy")
 
 
 def _plain(path: Path) -> Path:

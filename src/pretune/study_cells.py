@@ -19,7 +19,7 @@ from pretune import encoder, evaluation, registry
 from pretune.checkpoint import RunDirectory
 from pretune.classical import Classical
 from pretune.errors import ConfigError
-from pretune.features import FrozenFeatures
+from pretune.features import FrozenFeatures, can_replay
 from pretune.label_draws import drawn
 from pretune.labelled_examples import placed
 from pretune.memory_rows import dataset_rows
@@ -188,7 +188,7 @@ class Bench(contextlib.ExitStack):
 
         Also how many seconds that took, which are not those of one cell.
         """
-        if not task.replayable or not any(s.frozen_throughout for s in strategies):
+        if not can_replay(task) or not any(s.frozen_throughout for s in strategies):
             return side.pool, side.test, 0.0
         start = time.monotonic()
         if arm.name not in side.frozen:

@@ -42,6 +42,10 @@ class Modality(Method):
     """``tokens``, ``pixels`` or ``waveform``: what objectives and tasks declare in `accepts`."""
 
     inputs: ClassVar[Mapping[str, Sequence[str]]]
+
+    replayable: bool = True
+    """Whether a record is read in one way alone, so that what a frozen encoder says of it can be stored."""
+
     """Input roles and the usual column names of each, best first; the first role is required, others optional."""
 
     names: ClassVar[Mapping[str, Sequence[str]]] = {}

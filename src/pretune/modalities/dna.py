@@ -4,13 +4,14 @@ from __future__ import annotations
 
 __all__ = ["Dna"]
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 
 from pretune.alphabets import DNA, Alphabet
 from pretune.corruptions.base import Corruption
+from pretune.data import DNA_COLUMNS
 from pretune.errors import ConfigError, did_you_mean
 from pretune.modalities.base import Example
 from pretune.sequence_modality import SequenceModality
@@ -33,6 +34,7 @@ class Dna(SequenceModality):
     """
 
     alphabet: ClassVar[Alphabet] = DNA
+    inputs: ClassVar[Mapping[str, Sequence[str]]] = DNA_COLUMNS
     learnt: ClassVar[Sequence[str]] = ("tokenizer", "kmer", "vocab_size")
     unlabelled: ClassVar[Sequence[str]] = ("both_strands",)
     labelled: ClassVar[Sequence[str]] = ("reverse_complement",)
@@ -59,6 +61,7 @@ class Dna(SequenceModality):
         super().__init__(max_length)
         self.tokenizer, self.kmer, self.vocab_size = tokenizer, kmer, vocab_size
         self.both_strands, self.reverse_complement = both_strands, reverse_complement
+        self.replayable = not reverse_complement
 
     def corruptions(self) -> Sequence[Corruption]:
         """Substituted bases."""
@@ -74,8 +77,8 @@ class Dna(SequenceModality):
         return [_turned(e) if t and "reverse" in e else e for t, e in zip(turned, examples, strict=True)]
 
     def views(self, examples: Sequence[Example]) -> list[list[Example]]:
-        """With reverse_complement, the examples and their other strands; stored features are of one strand alone."""
-        both = self.reverse_complement and all("reverse" in e and "features" not in e for e in examples)
+        """With reverse_complement, the examples and their other strands."""
+        both = self.reverse_complement and all("reverse" in e for e in examples)
         return [list(examples), [_turned(e) for e in examples]] if both else [list(examples)]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 __all__ = ["Protein"]
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from pretune.alphabets import PROTEIN, Alphabet
 from pretune.corruptions.base import Corruption
+from pretune.data import PROTEIN_COLUMNS
 from pretune.sequence_modality import SequenceModality
 
 
@@ -22,6 +23,7 @@ class Protein(SequenceModality):
     """
 
     alphabet: ClassVar[Alphabet] = PROTEIN
+    inputs: ClassVar[Mapping[str, Sequence[str]]] = PROTEIN_COLUMNS
 
     def __init__(self, *, max_length: int = 512) -> None:
         super().__init__(max_length)

@@ -102,13 +102,17 @@ class Contacts(PairTask):
     def decode(self, logits: Tensor, batch: Batch, examples: Sequence[Example]) -> list[Prediction]:
         """``length`` and ``contacts``: [i, j, probability], counted from 1, likeliest first.
 
-        There are as many as residues for each range (so that a ranking can be judged), and all above 0.5. Of a
+        There are as many as residues for each range (so that a ranking can be judged; where the true coordinates are
+        known, as many that can be judged), and all above 0.5. Of a
         sequence that was read in windows, ``num_unseen`` says how many pairs no window held.
         """
-        return [self._prediction(found[..., 0].sigmoid().cpu().double().numpy()) for found in self.maps(logits, batch)]
+        maps = [found[..., 0].sigmoid().cpu().double().numpy() for found in self.maps(logits, batch)]
+        return [self._prediction(m, e.get("coordinates")) for m, e in zip(maps, examples, strict=True)]
 
-    def _prediction(self, probabilities: Any) -> Prediction:
-        pairs = [list(p) for p in ranked_pairs(probabilities, min_separation=self.min_separation)]
+    def _prediction(self, probabilities: Any, coordinates: Any = None) -> Prediction:
+        known = None if coordinates is None else self.truth(coordinates).numpy() >= 0
+        found = ranked_pairs(probabilities, min_separation=self.min_separation, known=known)
+        pairs = [list(p) for p in found]
         unseen = int(np.isnan(probabilities).sum()) // 2
         return {"length": len(probabilities), "contacts": pairs} | ({"num_unseen": unseen} if unseen else {})
 
@@ -137,7 +141,8 @@ class Contacts(PairTask):
         """The pairs that are nearest in the sequence."""
         sizes = [np.arange(len(label)) for label in labels]
         maps = [1 / (1.0 + np.abs(n[:, None] - n)) for n in sizes]
-        return "naming the pairs that are nearest in the sequence", [self._prediction(p) for p in maps]
+        found = [self._prediction(p, label) for p, label in zip(maps, labels, strict=True)]
+        return "naming the pairs that are nearest in the sequence", found
 
     def mistake(self, prediction: Prediction, label: Any) -> tuple[str, Any] | None:
         """The likeliest pair that does not touch."""

@@ -122,7 +122,7 @@ class Structure(PairTask):
 
         def means(drawn: Sequence[int]) -> dict[str, float]:
             parts = {name: values[np.asarray(drawn, int)] for name, values in table.items()}
-            return {n: float(v[~np.isnan(v)].mean()) if (~np.isnan(v)).any() else 0.0 for n, v in parts.items()}
+            return {n: float(v[~np.isnan(v)].mean()) for n, v in parts.items() if (~np.isnan(v)).any()}
 
         return means
 

@@ -65,7 +65,8 @@ class Tagging(Task):
         """
         self.by_letter = "sequence" in modality.inputs
         if self.by_letter and not getattr(modality, "letters", True):
-            raise ConfigError("tagging needs a token a letter; leave --modality.tokenizer at single.")
+            found = getattr(modality, "tokenizer", None)
+            raise ConfigError(f'tagging needs a token a letter, and the tokenizer is "{found}"; pre-train with single.')
         if getattr(modality, "reverse_complement", False):
             raise ConfigError("modality.reverse_complement has no effect in tagging; leave it out.")
 
