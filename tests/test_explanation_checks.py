@@ -239,8 +239,8 @@ def test_records_are_drawn_and_bad_ones_counted():
     predictor, record, _, _ = MAKERS["words"]()
     rows = [{"text": f"{record['text']} {word}"} for word in planted_models.planted.FILLER] + [{"text": ""}]
     found = explain_all(predictor, rows, explainer="occlusion", max_records=5, min_records=5, num_random=0, sanity=0)
-    assert (found.num_records, found.num_read, len(found.errors)) == (5, 20, 1)
-    assert any("5 of 20 records were explained" in note for note in found.notes)
+    assert (found.num_records, found.num_read, len(found.errors)) == (5, 21, 1)
+    assert any("5 of 21 records were explained" in note for note in found.notes)
     assert any("1 records could not be used" in note for note in found.notes)
     assert any("fewer than 5 explanations" in note for note in found.notes)
     again = explain_all(predictor, rows, explainer="occlusion", max_records=5, min_records=5, num_random=0, sanity=0)
