@@ -340,6 +340,8 @@ def labelled(data: Any, task: Task, source: Modality, columns: dict[str, str]) -
         DataError: Data that cannot be read, or a label that the task does not know; names file and row.
     """
     check_roles(columns, [*task.input_roles(source), task.label_role])
+    if note := unread(task.source(data), task.read_roles(source), columns):
+        say(note)
     found = processed(_read(data, task, source, columns), task, source)
     _say_truncated(task, source, len(found.labels))
     return found

@@ -26,6 +26,7 @@ from pretune.predicting import Predictor, load
 from pretune.pretraining import pretrain
 from pretune.progress import say
 from pretune.sources import STDIN, exists
+from pretune.unread_columns import unread
 
 
 def predict(
@@ -146,10 +147,12 @@ def predict_command(
         task: An option of the run's task that prediction reads, such as --task.decoder beam of ctc.
         out: File to write instead of standard output.
     """
-    failed = total = 0
+    failed = total = silent = 0
     predictor = _loaded(run, precision, abstain, calibrated, task)
     options: dict[str, Any] = {"columns": columns, "batch_size": batch_size, "files": files}
-    silent = 0
+    method = predictor.task
+    if data != STDIN and (note := unread(method.source(data), method.read_roles(predictor.modality), columns)):
+        say(note)
     with _writing(out, data) as stream:
         for row in predictor.stream(data, **options, abstain=abstain, calibrated=calibrated, ood=ood):
             total, failed = total + 1, failed + ("error" in row)

@@ -28,6 +28,8 @@ def unread(source: Any, roles: Mapping[str, Sequence[str]], columns: Mapping[str
     chosen = Columns(roles, named).choose(present, table.file)
     # beside a column that is called "text", others are further facts, and a second text is still a second text
     usual = TEXT_COLUMNS["text_pair"] if chosen.get("text") == "text" else sum(map(tuple, TEXT_COLUMNS.values()), ())
+    if chosen.get("text") == roles["text"][0] != "text":
+        return ""  # named in training
     rest = ", ".join(f'"{c}"' for c in present if c.lower() in usual and c not in chosen.values())
     if "text" not in chosen or not rest:
         return ""

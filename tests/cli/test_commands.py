@@ -176,8 +176,14 @@ def test_a_run_remembers_the_columns_that_were_named(tmp_path: Path, capsys: pyt
     for verb, options in (("predict", "--text_column body"), ("evaluate", named)):
         plain = run(f"{verb} {tmp_path}/run {tmp_path}/b.csv", capsys)[0]
         assert plain == run(f"{verb} {tmp_path}/run {tmp_path}/b.csv {options}", capsys)[0]
-    title = run(f"predict {tmp_path}/run {tmp_path}/b.csv --text_column title", capsys)[0]
-    assert title != run(f"predict {tmp_path}/run {tmp_path}/b.csv", capsys)[0]
+    title, said = run(f"predict {tmp_path}/run {tmp_path}/b.csv --text_column title", capsys)
+    assert "is read from" not in said
+    remembered, said = run(f"predict {tmp_path}/run {tmp_path}/b.csv", capsys)
+    assert "is read from" not in said
+    assert title != remembered
+    (tmp_path / "pair.jsonl").write_text('{"sentence1": "a film", "sentence2": "a book"}')
+    said = run(f"predict {tmp_path}/run {tmp_path}/pair.jsonl", capsys)[1]
+    assert 'the text is read from "sentence1" and not from "sentence2"' in said
     (tmp_path / "other.txt").write_text("the superb film\n")
     assert "label" in rows(run(f"predict {tmp_path}/run {tmp_path}/other.txt", capsys)[0])[0]
 

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from pretune import first_token
+from pretune.columns import preferring
 from pretune.encoder import Source, TransferReport
 from pretune.errors import ConfigError, did_you_mean
 from pretune.label_doubts import Doubt
@@ -162,6 +163,11 @@ class Task(Objective):
     def required_roles(self, modality: Modality) -> tuple[str, ...]:
         """Roles that every labelled record must have."""
         return (*(self.used or list(self.input_roles(modality))[:1]), self.label_role)
+
+    def read_roles(self, modality: Modality) -> dict[str, Sequence[str]]:
+        """Usual column names of the inputs that it was trained on, those first that were named then."""
+        roles = preferring(self.input_roles(modality), self.named)
+        return {role: names for role, names in roles.items() if role in (self.used or roles)}
 
     def input_roles(self, modality: Modality) -> dict[str, Sequence[str]]:
         """Input roles that are read, and the usual column names of each."""
