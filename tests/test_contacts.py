@@ -87,6 +87,14 @@ def test_precision_counts_pairs_that_are_known(data, tmp_path):
     assert 'Found "1" at position 801' in bad["error"]
 
 
+def test_coordinates_in_nanometres_are_refused(data):
+    rows = [json.loads(line) for line in data["train"].read_text().splitlines()]
+    small = [row | {"ca": [place and [x and x / 10 for x in place] for place in row["ca"]]} for row in rows]
+    assert not pretune.check(rows, task="contacts", modality="protein").problems
+    problem = pretune.check(small, task="contacts", modality="protein").problems[0]
+    assert "are these nanometres? Multiply them by 10." in problem
+
+
 def test_check_counts_residues_with_coordinates(data):
     report = pretune.check(str(data["train"]), task="contacts", modality="protein", test=str(data["test"]))
     assert not report.problems

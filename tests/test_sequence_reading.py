@@ -223,6 +223,13 @@ def test_the_place_of_an_atom_is_the_one_that_is_occupied_most(tmp_path: Path) -
     assert np.allclose(places[:, 0], 3.3 * np.arange(1, 4) + 1)
 
 
+def test_a_cif_file_by_another_name_is_told_its_ending(tmp_path: Path) -> None:
+    path = tmp_path / "a.pdb"
+    path.write_text(as_cif(write_pdb(tmp_path / "b.pdb", {"A": ["ALA", "VAL", "LYS"]})))
+    with pytest.raises(DataError, match=r"begins as mmCIF; give it the ending \.cif"):
+        rows(path)
+
+
 def as_cif(path: Path) -> str:
     from biotite.structure.io import pdb, pdbx
 

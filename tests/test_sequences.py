@@ -44,6 +44,16 @@ def test_letters_are_cleaned_and_others_are_named() -> None:
         DNA.clean("  ")
 
 
+def test_what_looks_like_something_else_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DataError, match="with which a name in FASTA begins"):
+        PROTEIN.clean(">one\nMKV")
+    for proteins, said in (([genome(50), genome(60)], True), (["MKVLA", genome(60)], False)):
+        protein = Protein()
+        protein.learn(proteins)
+        protein.corpus(proteins, cache=tmp_path, split="all")
+        assert ("are they DNA (--modality dna)?" in capsys.readouterr().err) == said
+
+
 def test_the_other_strand() -> None:
     assert reverse_complement("AACGTNRY-") == "-RYNACGTT"
     assert reverse_complement(reverse_complement(genome(100))) == genome(100)

@@ -52,6 +52,8 @@ class Alphabet:
         found = text.strip().upper().translate(self._table)
         if not found:
             raise DataError(f"A {self.name} sequence was expected, found nothing; remove the row.")
+        if found.startswith(">"):
+            raise DataError('Found ">", with which a name in FASTA begins; give the file an ending of FASTA (.fasta).')
         if bad := self._illegal.search(found):
             what = "white space" if bad.group().isspace() else f'"{bad.group()}"'
             raise DataError(

@@ -28,6 +28,9 @@ Contact: TypeAlias = tuple[int, int]
 
 _Floats: TypeAlias = NDArray[np.float32]
 _LEAST_CROP = 16
+_LEAST_STEP = 1.5
+"""Angstrom between neighbours below which coordinates are in another unit."""
+
 _SHOWN = 3
 
 
@@ -71,7 +74,7 @@ class PairTask(Task):
         """Coordinates, shape (residues, 3) in Angstrom, NaN where the atom is missing.
 
         Raises:
-            DataError: They are none, or not one for each residue; names file and row.
+            DataError: They are none, not one for each residue, or not in Angstrom; names file and row.
         """
         try:
             found = as_coordinates(record[column])
@@ -82,6 +85,12 @@ class PairTask(Task):
             raise DataError(
                 f"{_where(record)}expected coordinates for each of the {len(sequence.strip())} residues, "
                 f"found {len(found)}."
+            )
+        steps = np.linalg.norm(np.diff(found, axis=0), axis=1)
+        if (~np.isnan(steps)).any() and (middle := float(np.nanmedian(steps))) < _LEAST_STEP:
+            raise DataError(
+                f"{_where(record)}neighbours are {middle:.2f} apart, and some 3.8 to 6 in Angstrom; are these "
+                "nanometres? Multiply them by 10."
             )
         return found
 

@@ -6,6 +6,7 @@ __all__ = ["SequenceModality"]
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -30,6 +31,9 @@ _PIECE, _SEGMENT = 2048, 32
 """Letters of a document of a corpus, into which contigs are cut; and of its segments, where windows may begin."""
 
 _BPE_LETTERS = 5_000_000
+
+_LOOKED_AT = 100
+"""Sequences by which it is judged what they are."""
 
 _SHOWN = 60
 """Letters of a sequence that stand for it where records are listed."""
@@ -86,6 +90,11 @@ class SequenceModality(TokenModality):
             ids = {token: i for i, token in enumerate(vocabulary(self.alphabet, k))}
             hf = own_tokenizer(ids, k=k, alphabet=self.alphabet, max_length=self.max_length)
         self._adopt(hf)
+
+    def _say_if_bases(self, sequences: Sequence[str]) -> None:
+        """Warns of proteins that are spelt in the letters of DNA, as no protein of some length is."""
+        if self.name == "protein" and sequences and not set("".join(sequences)) - set("ACGTUN"):
+            say("all sequences are spelt in A, C, G, T, U and N: are they DNA (--modality dna)?")
 
     def load(self, folder: str) -> Self:
         """Takes the tokenizer of a model directory or Hub name (ESM's, k-mers); the options then say what it is.
@@ -144,6 +153,8 @@ class SequenceModality(TokenModality):
         Contigs are cut into pieces of 2,048 letters, so that part of a genome can be held out; a piece is held out
         with its other strand.
         """
+        if split != "valid":
+            self._say_if_bases(list(islice(self._sequences(source), _LOOKED_AT)))
         made = (self.name, self.tokenizer, self.kmer, self.hf.backend_tokenizer.to_str(), self.both_strands, _PIECE)
         return open_or_build(
             lambda: self._documents(source),
@@ -160,6 +171,7 @@ class SequenceModality(TokenModality):
     def related(self, records: Any) -> list[int] | None:
         """Groups of near sequences by shared k-mers (`pretune.homology`), which a validation split keeps together."""
         sequences = [self._clean(record) for record in records]
+        self._say_if_bases(sequences)
         wanted = homology.near(self.name, max(map(len, sequences)))
         groups = homology.clusters(sequences, k=wanted.k, identity=wanted.identity, strands=wanted.strands)
         num_groups, largest = int(groups.max()) + 1, int(np.bincount(groups).max())

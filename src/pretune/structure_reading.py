@@ -63,8 +63,11 @@ def _atoms(path: Path) -> Any:
         raise DataError(f'"{path}" is damaged or not gzip ({bad}); fetch it again or remove ".gz".') from bad
     except UnicodeDecodeError as bad:
         raise DataError(f'"{path}" is no text file (a wrong byte at {bad.start}); give PDB or mmCIF.') from bad
+    cif, looks = _plain(path).suffix.lower() == ".cif", text.getvalue().lstrip().startswith("data_")
+    if looks and not cif:
+        raise DataError(f'"{path}" begins as mmCIF; give it the ending .cif.')
     try:
-        return _parsed(text, cif=_plain(path).suffix.lower() == ".cif")
+        return _parsed(text, cif=cif)
     except Exception as bad:  # what Biotite raises for a damaged file is not of one kind
         raise DataError(f'"{path}" cannot be read as a structure ({bad}); fetch it again as PDB or mmCIF.') from bad
 
