@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset
 
 from pretune import data as data_io
@@ -313,9 +315,9 @@ def _used(records: Dataset, task: Task, source: Modality) -> list[str]:
         return []
     found = [role for role in task.input_roles(source) if role in records.column_names]
     for role in found:
-        values = records[role][:]
-        lacking = next((i for i, v in enumerate(values) if v is None or v == ""), None)
-        if lacking is not None:
+        values = records.data.column(role)
+        empty = values.is_null() if values.type != pa.string() else pc.fill_null(pc.equal(values, ""), True)
+        if (lacking := empty.index(True).as_py()) >= 0:
             row = records[lacking]
             raise DataError(
                 f"{row['_file']}, row {row['_row']}: the {role} is empty, and other records have one; fill it in or "
