@@ -184,7 +184,7 @@ def test_what_other_verbs_left_is_shown(place: Path) -> None:
 STUDY = {
     "verb": "study", "verdict": f"Own pre-training helps {HOSTILE}.", "question": "Was it worth it?",
     "metric": "accuracy",
-    "higher_is_better": True, "num_test": 200, "level": 0.95, "labels": [16, 64],
+    "higher_is_better": True, "num_test": 200, "level": 0.95, "difference_level": 0.975, "labels": [16, 64],
     "arms": [{"name": "own", "title": "own"}, {"name": "scratch", "title": "from scratch"}],
     "scores": [{"arm": "own", "labels": 16, "seed": s, "score": 0.7} for s in range(5)],
     "means": [
@@ -194,8 +194,11 @@ STUDY = {
     "comparisons": [
         {"arm": "own", "against": "scratch", "labels": 16, "difference": 0.1, "low": 0.04, "high": 0.16, "p": 0.001,
          "adjusted_p": 0.002, "clear": True, "n": 5},
+        {"arm": "own", "against": "scratch", "labels": 64, "difference": 0.01, "low": -0.1, "high": 0.1, "p": 0.7,
+         "adjusted_p": 1.0, "clear": False, "n": 5},
     ],
-    "labels_saved": [{"arm": "own", "labels": 16, "equivalent": 40.0, "low": 30.0, "high": 50.0, "note": ""}],
+    "labels_saved": [{"arm": "own", "labels": 16, "equivalent": 40.0, "low": 30.0, "high": 50.0, "note": ""},
+                     {"arm": "own", "labels": 64, "equivalent": 16.0, "low": 16.0, "high": 16.0, "note": ""}],
     "pretraining": [{"arm": "own", "seconds": 600.0, "seen": 1000000, "counted": "tokens"}],
     "command": "pretune study --from pre",
 }  # fmt: skip
@@ -211,7 +214,9 @@ def test_a_study_is_drawn_from_its_numbers(tmp_path: Path) -> None:
     text = page_of(gather(study_in(tmp_path / "s", STUDY)))
     assert assert_sound(text).sections == ["verdict", "study", "reproduce"]
     assert HOSTILE not in text
-    for said in ("+10.0 points, 95% interval +4.0 to +16.0", "as good as scratch with about 40 [30, 50]", "10.0 min"):
+    assert re.findall(r"<td>(yes|no)</td></tr>", text) == ["yes", "no"]
+    for said in ("+10.0 points, 97.5% interval +4.0 to +16.0", "as good as scratch with about 40 [30, 50]", "10.0 min",
+                 "with 64 labels is no better than scratch with 16."):  # fmt: skip
         assert said in text
     assert text.count("<svg") == 2
 
@@ -225,6 +230,9 @@ def test_a_study_gives_a_run_its_verdict(place: Path, tmp_path: Path) -> None:
     text = page_of(gather(str(place / "pre"), study=study_in(tmp_path / "s", STUDY)))
     assert "study" in assert_sound(text).sections
     assert "Own pre-training helps" in text
+    other = study_in(tmp_path / "other", STUDY | {"modality": "image"})
+    with pytest.raises(RunError, match=r"is a study of image, and .*pre a run of text; give its study"):
+        gather(str(place / "pre"), study=other)
 
 
 # -- from the shell ------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import planted_images
 import pretune
 from planted_sounds import classed, spoken
 from pretune import study_cells, study_course
+from pretune.cli import main
 from pretune.differences import Difference
 from pretune.errors import ConfigError, DataError, ModelError, RunError
 from pretune.intervals import RESAMPLES
@@ -147,6 +149,42 @@ def test_another_measure_is_refused(own: str, tmp_path: Path) -> None:
         run(own, tmp_path / "mine", overwrite=True)
 
 
+def test_cells_of_an_arm_are_those_of_its_weights(own: str, tmp_path: Path) -> None:
+    other = str(tmp_path / "other")
+    pretune.pretrain([r["text"] for r in topics(90)], out=other, budget="1steps", from_=own)
+    run(own, tmp_path / "s", labels="4", also=f"m={own}", strategies="full")
+    run(own, tmp_path / "s", labels="4", strategies="full")
+    with pytest.raises(RunError, match="arm m was"):
+        run(own, tmp_path / "s", labels="4", also=f"m={other}", strategies="full")
+
+
+def test_what_is_refused_late_leaves_an_earlier_study(own: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no metric"):
+        run(own, tmp_path / "s", labels="4", metric="auc")
+    before = run(own, tmp_path / "s", labels=4).facts
+    with pytest.raises(ConfigError, match="no metric"):
+        run(own, tmp_path / "s", labels="4", metric="auc", overwrite=True)
+    again = run(own, tmp_path / "s", labels="4", margin=0.02)
+    assert again.facts["means"] == before["means"]
+
+
+def test_records_of_the_training_data_are_said(own: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(own, tmp_path / "s", labels="4", test=[*topics(30, seed=2), *topics(10)])
+    assert "10 of 40 test records (25%) are training records, too, by their text" in capsys.readouterr().err
+    run(own, tmp_path / "t", labels="4", data=topics(40) * 3, test=None)
+    assert re.search(r"\d+ of 36 held-out records \(\d+%\) are training records, too", capsys.readouterr().err)
+
+
+def test_a_recipe_of_a_study_can_be_given_again(own: str, tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 2)):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, topics(40, seed=seed))))
+    options = {"data": str(tmp_path / "a.jsonl"), "test": str(tmp_path / "b.jsonl"), "labels": "4"}
+    run(own, tmp_path / "s", **options)
+    assert main(["study", "--config", str(tmp_path / "s/recipe.yaml"), "--out", str(tmp_path / "again")]) == 0
+    scores = [[r["score"] for r in cells(tmp_path / name)] for name in ("s", "again")]
+    assert scores[0] == scores[1]
+
+
 def test_it_stops_in_time_and_goes_on(own: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(range(0, 10_000, 4))
     monkeypatch.setattr(study_course.time, "monotonic", lambda: float(next(now)))
@@ -194,6 +232,12 @@ def test_more_seeds_only_where_it_is_open(own: str, tmp_path: Path, monkeypatch:
         ({"max_time": "5steps"}, ConfigError, "max_time is a time"),
         ({"test": topics(1)}, DataError, "needs test records, found 1"),
         ({"margin": 2.0}, ConfigError, "margin"),
+        ({"budget": "10s"}, ConfigError, "in epochs or steps, so that every arm gets the same; found 10s"),
+        (
+            {"test": [*topics(30, seed=2), {"text": "a", "label": "art"}]},
+            DataError,
+            'row 31: Label "art" does not occur',
+        ),
     ],
 )
 def test_wrong_inputs(own: str, tmp_path: Path, options: Any, error: type[Exception], message: str) -> None:

@@ -238,6 +238,8 @@ def _read_configs(words: list[str], name: str, verb: Verb) -> dict[str, Any]:
         raise ConfigError(f"{file} must hold options (key: value); found {type(content).__name__}.")
     if content.pop("verb", name) != name:
         raise ConfigError(f"{file} is for another verb than {name}.")
+    for fact in ("content", "arms") if name == "study" else ():
+        content.pop(fact, None)  # what its recipe.yaml knows of data and weights, beside the options
     for slot in verb.slots:
         value = content.get(slot, {})
         if not isinstance(value, str | dict):

@@ -65,8 +65,11 @@ class Difference:
     n: int
 
     def within(self, margin: float) -> bool:
-        """Whether the whole interval is nearer to 0 than `margin`."""
-        return -margin < self.low and self.high < margin
+        """Whether the whole interval is nearer to 0 than `margin`; one without width says nothing.
+
+        Differences that are all the same are those of systems that have learnt nothing, or all there is.
+        """
+        return -margin < self.low < self.high < margin
 
     def __str__(self) -> str:
         return f"{100 * self.value:+.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"

@@ -20,6 +20,7 @@ from pretune.checkpoint import RunDirectory, write_text
 from pretune.columns import check_roles, preferring
 from pretune.errors import ConfigError, DataError, RunError
 from pretune.intervals import mean_interval
+from pretune.known_inputs import say_known
 from pretune.labelled_examples import Labelled, processed, raw_labels
 from pretune.limits import check_numbers
 from pretune.lineage import lineage, warn_if_unlearnt
@@ -251,14 +252,18 @@ def parts_of(
     none = records.select([])
     tested = none if test is None else _read(test, task, source, columns, source.groups)
     _say_shared(records, tested)
+    say_known(records, tested, "test", task, source)
     if valid is not None:
-        return records, _read(valid, task, source, columns), tested
+        given = _read(valid, task, source, columns)
+        say_known(records, given, "validation", task, source)
+        return records, given, tested
     if rate == 0:
         return records, none, tested
     if "group" in records.column_names and not group:
         _say_grouped(records)
     records = _grouped(records, source)
     kept, held = data_io.split(records, rate=rate, seed=seed, **_kept_apart(records, task))
+    say_known(kept, held, "held-out", task, source)
     return kept, held, tested
 
 

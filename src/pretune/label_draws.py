@@ -49,6 +49,7 @@ def label_numbers(text: str | Sequence[Any] | None, labels: Sequence[Any]) -> li
     classes = len(set(labels)) if all(isinstance(label, str) for label in labels) else 2
     if text is None:
         text = [*(n for n in _USUAL if classes <= n < len(labels)), "all"]
+    text = [text] if isinstance(text, int) else text
     parts = [p.strip() for p in text.split(",")] if isinstance(text, str) else [str(p) for p in text]
     wrong = [p for p in parts if p != "all" and not (p.isdecimal() and int(p) > 0)]
     if wrong or not parts:

@@ -60,12 +60,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Conclusions:
-    """All that the cells so far say."""
+    """All that the cells so far say; `difference_level` is that of the intervals of differences."""
 
     means: list[Mean]
     comparisons: list[Comparison]
     saved: dict[str, list[Needed]]
     verdicts: list[str]
+    difference_level: float
 
 
 def conclude(cells: Cells, arms: Sequence[Arm], *, level: float, looks: int, margin: float) -> Conclusions:
@@ -82,7 +83,8 @@ def conclude(cells: Cells, arms: Sequence[Arm], *, level: float, looks: int, mar
     means = [m for a in arms for n in numbers if (m := _mean(cells, a.name, n, level)) is not None]
     comparisons = [c for q, pairs in _questions(arms).items() for c in _answers(cells, q, pairs, numbers, level, looks)]
     saved = _saved(cells, arms, numbers, level)
-    return Conclusions(means, comparisons, saved, verdicts(comparisons, saved, arms, margin=margin))
+    said = verdicts(comparisons, saved, arms, margin=margin)
+    return Conclusions(means, comparisons, saved, said, _single(level, looks))
 
 
 def settled(comparisons: Iterable[Comparison], labels: int, margin: float) -> bool:
@@ -122,10 +124,14 @@ def _mean(cells: Cells, arm: str, number: int, level: float) -> Mean | None:
     return Mean(arm, number, mean_score(_scores(cells, arm, number, seeds), level), seconds)
 
 
+def _single(level: float, looks: int) -> float:
+    return 1 - (1 - level) / looks
+
+
 def _answers(
     cells: Cells, question: str, pairs: Iterable[tuple[str, str]], numbers: Sequence[int], level: float, looks: int
 ) -> list[Comparison]:
-    single = 1 - (1 - level) / looks
+    single = _single(level, looks)
     keys = [(*pair, n) for pair in pairs for n in numbers if len(_seeds(cells, n, *pair)) >= 2]
     found = [_difference(cells, *key, single) for key in keys]
     adjusted = [min(1.0, p * looks) for p in holm([d.p for d in found])]

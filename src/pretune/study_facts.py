@@ -61,6 +61,7 @@ def study_facts(
         "higher_is_better": True,
         "num_test": num_test,
         "level": level,
+        "difference_level": found.difference_level,
         "labels": sorted({m.labels for m in found.means}),
         "arms": [a.to_dict() for a in arms],
         "scores": [

@@ -39,9 +39,12 @@ _FREE = (
     "also",
     "baseline",
     "level",
+    "margin",
     "arms",
+    "data",
+    "test",
 )
-"""What may change when a study goes on: cells stay what they are."""
+"""What may change when a study goes on: cells stay what they are. Data is known by its content."""
 
 
 class StudyFolder:
@@ -54,9 +57,11 @@ class StudyFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.cells: dict[Key, dict[str, Any]] = {}
+        self._recipe_now: dict[str, Any] | None = None
+        self._replaces = False
 
     def open(self, recipe: Mapping[str, Any], *, overwrite: bool) -> None:
-        """Claims the folder, and reads the cells that an earlier run of the same study finished.
+        """Reads the cells that an earlier run of the same study finished; what is there stays until a cell is added.
 
         Raises:
             RunError: It holds something else, or a study whose cells were measured otherwise.
@@ -64,23 +69,37 @@ class StudyFolder:
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file, and a study is a folder; give another --out.")
         earlier = self._recipe()
-        if earlier is None and self.path.is_dir() and any(self.path.iterdir()):
+        foreign = self.path.is_dir() and any(not f.name.startswith("working-") for f in self.path.iterdir())
+        if earlier is None and foreign:
             raise RunError(f"{self.path} exists and is not a study; give another --out.")
-        if earlier is not None and overwrite:
-            self._remove()
-        elif earlier is not None:
-            self._refuse_changes(earlier, recipe)
+        self._recipe_now, self._replaces = dict(recipe), earlier is not None and overwrite
+        if earlier is not None and not overwrite:
+            self._read()
+            if self.cells:
+                self._refuse_changes(earlier, recipe)
+                self._recipe_now["arms"] = {
+                    **(earlier.get("arms") or {}),
+                    **recipe["arms"],
+                }  # cells of all of them stay
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             for left in self.path.glob("working-*"):
                 shutil.rmtree(left, ignore_errors=True)
-            write_text(self.path / "recipe.yaml", yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True))
         except OSError as error:
             raise RunError(f"Cannot write into {self.path}: {error.strerror}; give another --out.") from error
-        self._read()
+
+    def _claim(self) -> None:
+        """Writes the recipe, and removes what --overwrite replaces, once there is something to keep."""
+        if self._recipe_now is None:
+            return
+        if self._replaces:
+            self._remove()
+        write_text(self.path / "recipe.yaml", yaml.safe_dump(self._recipe_now, sort_keys=False, allow_unicode=True))
+        self._recipe_now = None
 
     def add(self, key: Key, found: Mapping[str, Any]) -> None:
         """Keeps a cell; a kill at any moment loses at most this one."""
+        self._claim()
         arm, number, seed = key
         with (self.path / "cells.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"arm": arm, "labels": number, "seed": seed, **found}) + "\n")
@@ -90,6 +109,7 @@ class StudyFolder:
 
     def conclude(self, facts: Mapping[str, Any]) -> None:
         """Writes study.json."""
+        self._claim()
         write_text(self.path / "study.json", json.dumps(dict(facts), indent=2) + "\n")
 
     def _read(self) -> None:

@@ -42,7 +42,8 @@ def _score(mean: Difference) -> str:
 
 
 def _comparisons(found: Conclusions) -> Table:
-    table = Table("question", "difference", title="paired differences, points", title_justify="left")
+    title = f"paired differences, points; {100 * found.difference_level:g}% intervals"
+    table = Table("question", "difference", title=title, title_justify="left")
     for name in ("labels", "points", "seeds", "adjusted p"):
         table.add_column(name, justify="right", no_wrap=name == "points")
     for c in found.comparisons:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Study", "study"]
 
+import copy
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
 from rich.console import Console
 
 from pretune import registry
@@ -21,7 +23,7 @@ from pretune.encoder import model_folder
 from pretune.errors import ConfigError, DataError
 from pretune.finetuning import parts_of
 from pretune.label_draws import label_numbers
-from pretune.labelled_examples import raw_labels
+from pretune.labelled_examples import placed, raw_labels
 from pretune.limits import check_numbers
 from pretune.lineage import warn_if_unlearnt
 from pretune.modalities.base import Modality
@@ -37,6 +39,7 @@ from pretune.study_folder import StudyFolder
 from pretune.study_pictures import write_pictures
 from pretune.study_tables import render
 from pretune.tasks.base import Task
+from pretune.tasks.classification import Classification
 from pretune.train import check_options
 
 _LOWER_IS_BETTER = ("wer", "cer", "mae", "mse", "rmse", "rmsd")
@@ -164,6 +167,10 @@ def study(
 def _check(given: Mapping[str, Any]) -> None:
     check_options(given["budget"], given["batch_size"], {})
     check_numbers({**given, "min_steps": given["min_steps"]})
+    if Budget.parse(given["budget"]).unit not in ("epochs", "steps"):
+        raise ConfigError(
+            f"The budget of a study is in epochs or steps, so that every arm gets the same; found {given['budget']}."
+        )
     if given["min_steps"] is not None and Budget.parse(given["budget"]).unit != "epochs":
         raise ConfigError(
             f"min_steps is for a budget in epochs; with {given['budget']} it has no effect: leave it out."
@@ -210,12 +217,14 @@ def _plan(given: Mapping[str, Any], method: Task, source: Modality, classical: C
     records = held if test is None else tested
     if len(records) < 2:
         raise DataError(f"A study needs test records, found {len(records)}; give --test with more of them.")
+    labels = raw_labels(pool, method)
+    _check_labels(copy.deepcopy(method), labels, records)
     return Plan(
         task=method.spec(),
         modality=source.spec(),
         used=list(method.used),
         pool=pool,
-        pool_labels=raw_labels(pool, method),
+        pool_labels=labels,
         test=records,
         test_labels=raw_labels(records, method),
         metric=given["metric"],
@@ -226,9 +235,19 @@ def _plan(given: Mapping[str, Any], method: Task, source: Modality, classical: C
     )
 
 
+def _check_labels(task: Task, labels: Sequence[Any], tested: Dataset) -> None:
+    """Raises DataError where a class of the test records is none of the others."""
+    if isinstance(task, Classification):
+        task.learn_labels(labels)
+        for record, label in zip(tested, raw_labels(tested, task), strict=True):
+            with placed(record):
+                task.labelled({}, label)
+
+
 def _recipe(given: Mapping[str, Any], arms: Sequence[Arm], task: Task, source: Modality) -> dict[str, Any]:
     sources = {k: given[k] for k in ("data", "test")}
-    recipe = recipe_of(dict(given), "study", **sources, task=task, modality=source, loop={})
+    plain = dict(given) | {"also": given["also"] if isinstance(given["also"], str) else ",".join(given["also"])}
+    recipe = recipe_of(plain, "study", **sources, task=task, modality=source, loop={})
     contents = fingerprints(data=task.source(given["data"]), test=task.source(given["test"]))
     return recipe | {"content": contents, "arms": {a.name: a.to_dict() | _weights(a.source) for a in arms}}
 

@@ -87,7 +87,7 @@ def gather(
     stage = read_stage(path)
     facts = Facts(path, stage, parents_of(stage), num_explained=num_explained)
     if study is not None:
-        facts.study, facts.study_path = read_study(Path(study)), Path(study)
+        facts.study, facts.study_path = _study_of(stage, study), Path(study)
     facts.data = stage.data("train")
     if not stage.tuned:
         if test is not None:
@@ -131,6 +131,16 @@ def _unmeasured(stage: Stage) -> str:
     if given is None:
         return "The run names no test data: give --test to see held-out results with examples."
     return f"The test data ({given}) is no longer there, or has other content, so no examples can be shown."
+
+
+def _study_of(stage: Stage, study: str | Path) -> Mapping[str, Any]:
+    """The facts of a study, which must be of the run's kind of data and labels."""
+    found = read_study(Path(study))
+    own = {"modality": stage.modality} | ({"task": name_of(stage.recipe["task"])} if stage.tuned else {})
+    for what, name in own.items():
+        if found.get(what, name) != name:
+            raise RunError(f'"{study}" is a study of {found[what]}, and {stage.path} a run of {name}; give its study.')
+    return found
 
 
 def _checked(facts: Facts, test: Any) -> CheckReport | str | None:

@@ -93,8 +93,8 @@ def metric_text(name: str, value: float) -> str:
 def points(name: str, value: float, low: float, high: float, *, level: float) -> str:
     """A difference of a metric with its interval."""
     if is_share(name):
-        return f"{100 * value:+.1f} points, {level:.0%} interval {100 * low:+.1f} to {100 * high:+.1f}"
-    return f"{value:+.3f}, {level:.0%} interval {low:+.3f} to {high:+.3f}"
+        return f"{100 * value:+.1f} points, {100 * level:g}% interval {100 * low:+.1f} to {100 * high:+.1f}"
+    return f"{value:+.3f}, {100 * level:g}% interval {low:+.3f} to {high:+.3f}"
 
 
 def clean(value: Any) -> str:

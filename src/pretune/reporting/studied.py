@@ -26,15 +26,17 @@ def study_section(facts: Facts) -> Section | None:
     study = facts.study
     if not study:
         return None
-    metric, level = str(study.get("metric", "score")), float(study.get("level", 0.95))
+    metric = str(study.get("metric", "score"))
+    level = float(study.get("difference_level", study.get("level", 0.95)))
     means, compared = _rows(study, "means", "labels", "value"), _rows(study, "comparisons", "labels", "difference")
     titles = {str(a.get("name")): str(a.get("title") or a.get("name")) for a in _rows(study, "arms", "name")}
+    least = min((r["labels"] for r in means), default=0)
     body = render(
         "report_study.html.j2",
         figures=_figures(means, compared, titles, metric, level, bool(study.get("higher_is_better", True))),
         means=[_mean(r, titles, metric) for r in means],
         compared=[_comparison(r, titles, metric, level) for r in compared],
-        saved=[_saved(r, titles) for r in _rows(study, "labels_saved", "arm", "labels")],
+        saved=[_saved(r, titles, least) for r in _rows(study, "labels_saved", "arm", "labels")],
         efficiency=_table(_rows(study, "efficiency"), titles),
         pretraining=[_pretraining(r, titles) for r in _rows(study, "pretraining", "arm")],
         pictures=_pictures(study, facts),
@@ -73,7 +75,7 @@ def _figures(
     against = [r for r in compared if r.get("low") is not None and r.get("high") is not None]
     if against:
         better = "right" if higher else "left"
-        caption = f"differences with {level:.0%} intervals; {better} of the line is better, filled dots are clear"
+        caption = f"differences with {100 * level:g}% intervals; {better} of the line is better, filled dots are clear"
         found.append((caption, _forest(against, titles, metric, level)))
     return found
 
@@ -179,10 +181,12 @@ def _comparison(row: Mapping[str, Any], titles: Mapping[str, str], metric: str, 
     }
 
 
-def _saved(row: Mapping[str, Any], titles: Mapping[str, str]) -> str:
+def _saved(row: Mapping[str, Any], titles: Mapping[str, str], least: int) -> str:
     note = f" {row['note']}" if row.get("note") else ""
     if row.get("equivalent") is None:
         return f"{_title(row, titles)} with {row['labels']:,} labels: scratch needs more than were tried.{note}"
+    if row["equivalent"] <= least:
+        return f"{_title(row, titles)} with {row['labels']:,} labels is no better than scratch with {least:,}.{note}"
     ends = [f"{row[k]:,.0f}" if row.get(k) is not None else "more than tried" for k in ("low", "high")]
     around = f" [{', '.join(ends)}]" if "low" in row and "high" in row else ""
     return (
