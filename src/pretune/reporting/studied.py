@@ -15,6 +15,13 @@ from pretune.reporting.training import small_png
 
 # Okabe and Ito's palette, which colour-blind people tell apart, on light and on dark pages
 _COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#D55E00", "#8a6d3b")
+_LINES = ("-", "-.", (0, (1, 1)), (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)))
+"""Of arms that have the colour of an earlier one."""
+
+_LEAST_RATIO = 1.3
+_WIDEST = 28
+"""Letters of an arm's name beside a figure."""
+
 _DRAWN_HERE = ("learning_curves.png", "differences.png")
 """Pictures of a study whose content this page draws in its own colours."""
 
@@ -92,7 +99,7 @@ def _by_labels(means: Rows, titles: Mapping[str, str], metric: str) -> str:
         label = titles.get(arm, arm).replace("$", r"\$")
         axes.errorbar(x, y, yerr=ends, marker="o", markersize=3.5, linewidth=1.5, elinewidth=1, label=label, **style)
     axes.set_xscale("log")
-    ticks = sorted({r["labels"] for r in means})
+    ticks = _apart(sorted({r["labels"] for r in means}))
     axes.set_xticks(ticks, [f"{t:,}" for t in ticks])
     axes.minorticks_off()
     axes.set_xlabel("labels")
@@ -110,7 +117,20 @@ def _styles(names: list[str]) -> dict[str, dict[str, Any]]:
         "own": {"color": BLUE},
     }
     others = [n for n in names if n not in fixed]
-    return {n: fixed.get(n) or {"color": _COLOURS[others.index(n) % len(_COLOURS)]} for n in names}
+    found = {n: divmod(others.index(n), len(_COLOURS)) for n in others}
+    return {
+        n: fixed.get(n) or {"color": _COLOURS[found[n][1]], "linestyle": _LINES[found[n][0] % len(_LINES)]}
+        for n in names
+    }
+
+
+def _apart(numbers: list[int]) -> list[int]:
+    """Those that can be written side by side on a logarithmic axis, the greatest among them."""
+    found: list[int] = []
+    for number in reversed(numbers):
+        if not found or found[-1] > _LEAST_RATIO * number:
+            found.append(number)
+    return found[::-1]
 
 
 def _forest(rows: Rows, titles: Mapping[str, str], metric: str, level: float) -> str:
@@ -121,7 +141,7 @@ def _forest(rows: Rows, titles: Mapping[str, str], metric: str, level: float) ->
         axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2, solid_capstyle="round")
         axes.plot([row["difference"]], [place], "o", color=colour, markersize=5, fillstyle="full" if clear else "none")
     axes.axvline(0, color=INK, linewidth=1, linestyle=DASHED)
-    names = [f"{r.get('arm')} - {r.get('against')}, {r['labels']:,} labels" for r in reversed(rows)]
+    names = [f"{_short(r, 'arm')} - {_short(r, 'against')}, {r['labels']:,} labels" for r in reversed(rows)]
     axes.set_yticks(range(len(rows)), [n.replace("$", r"\$") for n in names])
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.tick_params(axis="y", length=0, labelsize=8)
@@ -130,6 +150,11 @@ def _forest(rows: Rows, titles: Mapping[str, str], metric: str, level: float) ->
         f"{_title(r, titles)} at {r['labels']} labels {points(metric, *_three(r), level=level)}" for r in rows
     )
     return inline_svg(figure, f"Differences: {said}")
+
+
+def _short(row: Mapping[str, Any], key: str) -> str:
+    name = str(row.get(key))
+    return name if len(name) <= _WIDEST else f"{name[: _WIDEST - 1]}…"
 
 
 def _three(row: Mapping[str, Any]) -> tuple[float, float, float]:
