@@ -37,6 +37,7 @@ import transformers
 from datasets import Dataset
 from PIL import Image
 from transformers import (
+    AutoConfig,
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -200,8 +201,11 @@ def images(options: argparse.Namespace) -> dict[str, Any]:
 
     The pictures are in memory, or (``image_files``) decoded and augmented when they are needed.
     """
-    from_files = options.command == "image_files"
-    model = AutoModelForImageClassification.from_pretrained(options.model, num_labels=10)
+    side = getattr(AutoConfig.from_pretrained(options.model), "image_size", 32)
+    photos = options.command == "image_files"
+    data = LabelledPhotos(options.images, side, options.seed) if photos else Labelled(options.images)
+    number = len({f.parent.name for f in pictures_in(options.images)})
+    model = AutoModelForImageClassification.from_pretrained(options.model, num_labels=number)
     if options.command == "frozen_images":
         model.base_model.requires_grad_(False)
     clock = Clock(options.warm_up)
@@ -209,7 +213,7 @@ def images(options: argparse.Namespace) -> dict[str, Any]:
         trainer = Trainer(
             model=model,
             args=arguments(folder, options, max_steps=options.warm_up + options.steps),
-            train_dataset=LabelledPhotos(options.images, 32, options.seed) if from_files else Labelled(options.images),
+            train_dataset=data,
             callbacks=[clock],
         )
         trainer.train()

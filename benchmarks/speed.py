@@ -4,7 +4,7 @@
     python benchmarks/speed.py mae
     python benchmarks/speed.py mae_photos [--enlarged 4]
     python benchmarks/speed.py images [--family resnet]
-    python benchmarks/speed.py image_files [--family resnet] [--epochs 5]
+    python benchmarks/speed.py image_files [--family resnet] [--epochs 5] [--photos 8]
     python benchmarks/speed.py frozen_images [--epochs 20]
     python benchmarks/speed.py finetune
     python benchmarks/speed.py frozen   [--whole] [--precisions fp32]
@@ -16,7 +16,9 @@ CamVid (480 x 360, JPEG; `--enlarged 4` as large as a camera makes them), which 
 are needed, as transformers' run_mae.py does, and pretune from its cache, whose making is not timed; `images`
 fine-tunes such a ViT (or pretune's tiny ResNet) on the same pictures with their labels, batch 32 (the peer's images
 are decoded and normalised before its clock runs, and not augmented); `image_files` the same, but the peer decodes,
-crops and mirrors them when they are needed, as run_image_classification.py does; the others are MiniLM-L6 on SST-2.
+crops and mirrors them when they are needed, as run_image_classification.py does (`--photos 8`: on the frames of
+CamVid as large as a phone makes them, its three drives as classes, at 224 pixels in patches of 16); the others are
+MiniLM-L6 on SST-2.
 Seconds are per step after warm-up; pretune's count everything from the first step on in `finetune`, and in
 `image_files`, `frozen` and `frozen_images` also the reading of the data and the computation of the features.
 """
@@ -118,6 +120,24 @@ def photo_folder(data: Path, enlarged: int) -> str:
     return str(folder)
 
 
+def picture_folder(data: Path, photos: int) -> str:
+    """The labelled pictures of CIFAR-10, or the enlarged frames of CamVid with a folder for each of its drives."""
+    if not photos:
+        return str(data / "cifar10_jpg/train")
+    folder = Path(tempfile.gettempdir()) / f"pretune-benchmark-drives-{photos}"
+    for file in pictures_of(photo_folder(data, photos)):
+        link = folder / file.name[:6] / file.name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.exists():
+            link.symlink_to(file.resolve())
+    return str(folder)
+
+
+def pictures_of(folder: str) -> list[Path]:
+    """The files in a folder, sorted."""
+    return sorted(f for f in Path(folder).iterdir() if f.suffix in (".jpg", ".png"))
+
+
 def ours_mae(data: Path, steps: int, *, enlarged: int = 0) -> dict[str, Any]:
     """Images a second of `fit` with the `mae` objective, after the first steps; of photos where they have a size."""
     from transformers import AutoModel, ViTConfig, set_seed
@@ -141,34 +161,38 @@ def ours_mae(data: Path, steps: int, *, enlarged: int = 0) -> dict[str, Any]:
     return {"items_per_second": fit_rate(objective, examples, steps, after=after, batch_size=batch)}
 
 
-def image_folder(family: str) -> str:
-    """A ViT 6 x 192 for 32 pixels in patches of 4, or pretune's tiny ResNet, with random weights."""
+def image_folder(family: str, photos: int = 0) -> str:
+    """A ViT 6 x 192 for 32 pixels in patches of 4 (224 in patches of 16), or pretune's tiny ResNet, random weights."""
     from transformers import AutoModel, ViTConfig, ViTImageProcessorPil, set_seed
 
     from pretune.image_config import image_config
 
-    folder = Path(tempfile.gettempdir()) / f"pretune-benchmark-{family}"
+    side = 224 if photos else 32
+    folder = Path(tempfile.gettempdir()) / f"pretune-benchmark-{family}-{side}"
     set_seed(0)
+    shape = VIT | ({"image_size": 224, "patch_size": 16} if photos else {})
     vit = family == "vit"
-    config = ViTConfig(**VIT) if vit else image_config("tiny", family, image_size=32, num_channels=3)
+    config = ViTConfig(**shape) if vit else image_config("tiny", family, image_size=side, num_channels=3)
     AutoModel.from_config(config).save_pretrained(folder)
-    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": side, "width": side}).save_pretrained(folder)
     return str(folder)
 
 
-def ours_images(data: Path, strategy: str, epochs: int, seed: int, family: str, *, all_: bool) -> dict[str, Any]:
-    """Images a second of `finetune` on CIFAR-10, in training after the first steps or with all that is done before."""
+def ours_images(
+    data: Path, strategy: str, epochs: int, seed: int, family: str, *, all_: bool, photos: int = 0
+) -> dict[str, Any]:
+    """Images a second of `finetune`, in training after the first steps or with all that is done before."""
     import pretune
     from pretune.checkpoint import RunDirectory
 
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         pretune.finetune(
-            str(data / "cifar10_jpg/train"), out=f"{folder}/run", from_=image_folder(family), modality="image",
+            picture_folder(data, photos), out=f"{folder}/run", from_=image_folder(family, photos), modality="image",
             strategy=strategy, budget=f"{epochs}epochs", min_steps=1, valid_rate=0.0, batch_size=32, seed=seed,
         )  # fmt: skip
         whole = time.perf_counter() - began
-        number = sum(1 for _ in (data / "cifar10_jpg/train").rglob("*.jpg"))
+        number = sum(f.suffix in (".jpg", ".png") for f in Path(picture_folder(data, photos)).rglob("*"))
         return {"items_per_second": number * epochs / whole if all_ else rate_of(RunDirectory(f"{folder}/run"), 10)}
 
 
@@ -203,7 +227,8 @@ def ours(options: argparse.Namespace) -> dict[str, Any]:
         return ours_images(data, "full", 1, seed, options.family, all_=False)
     if what in ("image_files", "frozen_images"):
         strategy = "full" if what == "image_files" else "freeze"
-        return ours_images(data, strategy, options.epochs, seed, options.family, all_=True)
+        photos = options.photos if what == "image_files" else 0
+        return ours_images(data, strategy, options.epochs, seed, options.family, all_=True, photos=photos)
     strategy, epochs = ("full", 1) if what == "finetune" else ("freeze", options.epochs)
     return ours_tuned(data, strategy, epochs, seed)
 
@@ -221,8 +246,9 @@ def peer(options: argparse.Namespace, precision: str) -> list[str]:
     if what == "mae_photos":
         return [*words, "--images", photo_folder(data, options.enlarged)]
     if what in ("images", "image_files", "frozen_images"):
-        model = image_folder(options.family)
-        return [*words, "--batch", "32", "--images", str(data / "cifar10_jpg/train"), "--model", model]
+        photos = options.photos if what == "image_files" else 0
+        model, images = image_folder(options.family, photos), picture_folder(data, photos)
+        return [*words, "--batch", "32", "--images", images, "--model", model]
     words += ["--epochs", str(options.epochs)] if what == "frozen" else []
     return [*words, "--batch", "32", "--train", str(data / "sst2/train.jsonl"), "--test", str(data / "sst2/test.jsonl")]
 
@@ -273,6 +299,9 @@ def main() -> None:
     parser.add_argument(
         "--enlarged", type=int, default=1, help="width and height of the photos of mae_photos, times this"
     )
+    parser.add_argument(
+        "--photos", type=int, default=0, help="image_files on the frames of CamVid, their width and height times this"
+    )
     parser.add_argument("--gpu", action="store_true", help="both sides on the GPU; without it neither sees one")
     parser.add_argument("--seed", type=int, default=0, help="with --ours")
     parser.add_argument("--ours", action="store_true", help="only pretune's side, once (used by this program)")
@@ -282,7 +311,7 @@ def main() -> None:
         return
     goals = {p: goal for p, goal in GOALS[options.what].items() if p in (options.precisions or GOALS[options.what])}
     sides = {f"Trainer {p}": peer(options, p) for p in goals}
-    given = {k: str(getattr(options, k)) for k in ("data", "epochs", "family", "enlarged")}
+    given = {k: str(getattr(options, k)) for k in ("data", "epochs", "family", "enlarged", "photos")}
     sides["pretune"] = [__file__, options.what, "--ours", *(f"--{k}={v}" for k, v in given.items())]
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for seed in range(options.repeats):
