@@ -185,14 +185,15 @@ def ours_images(
     import pretune
     from pretune.checkpoint import RunDirectory
 
+    pictures, model = picture_folder(data, photos), image_folder(family, photos)
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         pretune.finetune(
-            picture_folder(data, photos), out=f"{folder}/run", from_=image_folder(family, photos), modality="image",
+            pictures, out=f"{folder}/run", from_=model, modality="image",
             strategy=strategy, budget=f"{epochs}epochs", min_steps=1, valid_rate=0.0, batch_size=32, seed=seed,
         )  # fmt: skip
         whole = time.perf_counter() - began
-        number = sum(f.suffix in (".jpg", ".png") for f in Path(picture_folder(data, photos)).rglob("*"))
+        number = sum(f.suffix in (".jpg", ".png") for f in Path(pictures).rglob("*"))
         return {"items_per_second": number * epochs / whole if all_ else rate_of(RunDirectory(f"{folder}/run"), 10)}
 
 

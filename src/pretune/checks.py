@@ -8,7 +8,7 @@ import json
 import re
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -142,11 +142,10 @@ class _Labelled(_Texts):
         self.places: list[tuple[str, int]] = []
         self._files: dict[str, str] = {}
         cls = cast("type[Task]", find("task", task))
-        inputs = cls.roles or TEXT_COLUMNS
+        self.inputs = inputs = cls.roles or TEXT_COLUMNS
         self._numbers, self._role = task == "regression", cls.label_role
         self._first = next(iter(inputs))
         roles = {**inputs, self._role: cls.label_columns}
-        self.unread = unread(source, inputs, columns)
         rows = stream_records(source, roles=roles, columns=columns, required=(self._first, self._role))
         for record, error in rows:
             wrong = error or self._take(record or {})
@@ -183,7 +182,7 @@ class _Labelled(_Texts):
 def _check_labelled(data: Source, task: str, test: Source | None, columns: Mapping[str, str]) -> CheckReport:
     found = _Labelled(data, task, columns)
     facts: dict[str, Any] = {"rows": len(found), **found.facts()}
-    problems, warnings = found.problems(), [f"{found.unread}."] * bool(found.unread) + _duplicate_warnings(found)
+    problems, warnings = found.problems(), _unread_warnings(data, found.inputs, columns) + _duplicate_warnings(found)
     conflicting = found.conflicts()
     facts["conflicting labels"] = int(conflicting.sum())
     if conflicting.any():
@@ -200,6 +199,11 @@ def _check_labelled(data: Source, task: str, test: Source | None, columns: Mappi
     if test is not None:
         _check_test(found, _Labelled(test, task, columns), facts, problems, warnings)
     return CheckReport({k: v for k, v in facts.items() if v != {}}, tuple(problems), tuple(warnings))
+
+
+def _unread_warnings(data: Source, roles: Mapping[str, Sequence[str]], columns: Mapping[str, str]) -> list[str]:
+    note = unread(data, roles, columns)
+    return [f"{note}."] if note else []
 
 
 def _duplicate_warnings(found: _Texts) -> list[str]:
@@ -258,8 +262,7 @@ def _check_corpus(data: Source, columns: Mapping[str, str], boundary: str) -> Ch
     total = {"documents": len(found), "total characters": sum(found.characters), "total words": num_words}
     lines = {"files": counts.num_files, "lines": counts.num_lines, "empty lines": counts.num_empty}
     facts = {**total, **lines, **found.facts(), **_ignored(data)}
-    note = unread(data, {"text": TEXT_COLUMNS["text"]}, columns)
-    warnings = [f"{note}."] * bool(note) + _duplicate_warnings(found)
+    warnings = _unread_warnings(data, {"text": TEXT_COLUMNS["text"]}, columns) + _duplicate_warnings(found)
     if counts.plain:
         facts["boundary that would suit"] = suited = _suited(counts, num_words)
         if suited != boundary:

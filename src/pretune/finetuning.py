@@ -46,7 +46,7 @@ from pretune.strategies.base import Strategy
 from pretune.tasks.base import Task
 from pretune.train import check_options
 from pretune.tuning import Folds, check_strategies, ready_to_train, train
-from pretune.unread_columns import unread
+from pretune.unread_columns import say_unread
 
 VALID_RATE = 0.1
 
@@ -246,8 +246,7 @@ def parts_of(
     check_roles(columns, [*task.input_roles(source), task.label_role, "group"])
     group = columns.pop("group", None)
     records = _read(data, task, source, columns | ({"group": group} if group else {}), source.groups)
-    if note := unread(task.source(data), task.input_roles(source), columns):
-        say(note)
+    say_unread(task.source(data), task.input_roles(source), columns)
     task.used = _used(records, task, source)
     none = records.select([])
     tested = none if test is None else _read(test, task, source, columns, source.groups)
@@ -347,8 +346,7 @@ def labelled(data: Any, task: Task, source: Modality, columns: dict[str, str]) -
         DataError: Data that cannot be read, or a label that the task does not know; names file and row.
     """
     check_roles(columns, [*task.input_roles(source), task.label_role])
-    if note := unread(task.source(data), task.read_roles(source), columns):
-        say(note)
+    say_unread(task.source(data), task.read_roles(source), columns)
     found = processed(_read(data, task, source, columns), task, source)
     _say_truncated(task, source, len(found.labels))
     return found

@@ -39,7 +39,7 @@ from pretune.modalities.base import Corpus, Modality
 from pretune.objectives.base import Floor, Objective, require_kind
 from pretune.progress import say
 from pretune.train import FitResult, check_options, fit
-from pretune.unread_columns import unread
+from pretune.unread_columns import say_unread
 
 SIZE = "mini"
 INITS = ("cooccurrence", "random")
@@ -127,8 +127,7 @@ def pretrain(
     check_roles(columns, list(source.inputs)[:1])
     source.columns = dict(columns or {})
     run, contents = RunDirectory(out), fingerprints(train=data, valid=valid)
-    if note := unread(data, dict(list(source.inputs.items())[:1]), source.columns):
-        say(note)
+    say_unread(data, dict(list(source.inputs.items())[:1]), source.columns)
     with machine.main_first():
         going_on = run.check(recipe, data=contents, overwrite=overwrite)
         prepare(source, data, from_, run.path / "modality" if going_on else None)

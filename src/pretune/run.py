@@ -26,7 +26,7 @@ from pretune.predicting import Predictor, load
 from pretune.pretraining import pretrain
 from pretune.progress import say
 from pretune.sources import STDIN, exists
-from pretune.unread_columns import unread
+from pretune.unread_columns import say_unread
 
 
 def predict(
@@ -150,9 +150,7 @@ def predict_command(
     failed = total = silent = 0
     predictor = _loaded(run, precision, abstain, calibrated, task)
     options: dict[str, Any] = {"columns": columns, "batch_size": batch_size, "files": files}
-    method = predictor.task
-    if data != STDIN and (note := unread(method.source(data), method.read_roles(predictor.modality), columns)):
-        say(note)
+    say_unread(predictor.task.source(data), predictor.task.read_roles(predictor.modality), columns)
     with _writing(out, data) as stream:
         for row in predictor.stream(data, **options, abstain=abstain, calibrated=calibrated, ood=ood):
             total, failed = total + 1, failed + ("error" in row)

@@ -58,7 +58,6 @@ class StudyFolder:
         self.path = Path(path)
         self.cells: dict[Key, dict[str, Any]] = {}
         self._recipe_now: dict[str, Any] | None = None
-        self._replaces = False
 
     def open(self, recipe: Mapping[str, Any], *, overwrite: bool) -> None:
         """Reads the cells that an earlier run of the same study finished; what is there stays until a cell is added.
@@ -72,15 +71,13 @@ class StudyFolder:
         foreign = self.path.is_dir() and any(not f.name.startswith("working-") for f in self.path.iterdir())
         if earlier is None and foreign:
             raise RunError(f"{self.path} exists and is not a study; give another --out.")
-        self._recipe_now, self._replaces = dict(recipe), earlier is not None and overwrite
+        self._recipe_now = dict(recipe)
         if earlier is not None and not overwrite:
             self._read()
             if self.cells:
                 self._refuse_changes(earlier, recipe)
-                self._recipe_now["arms"] = {
-                    **(earlier.get("arms") or {}),
-                    **recipe["arms"],
-                }  # cells of all of them stay
+                # cells of arms that are not asked for now stay, too
+                self._recipe_now["arms"] = (earlier.get("arms") or {}) | recipe["arms"]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             for left in self.path.glob("working-*"):
@@ -89,10 +86,10 @@ class StudyFolder:
             raise RunError(f"Cannot write into {self.path}: {error.strerror}; give another --out.") from error
 
     def _claim(self) -> None:
-        """Writes the recipe, and removes what --overwrite replaces, once there is something to keep."""
+        """Writes the recipe, once there is something to keep; without cells to go on from, what was there goes."""
         if self._recipe_now is None:
             return
-        if self._replaces:
+        if not self.cells:
             self._remove()
         write_text(self.path / "recipe.yaml", yaml.safe_dump(self._recipe_now, sort_keys=False, allow_unicode=True))
         self._recipe_now = None

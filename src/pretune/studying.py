@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["Study", "study"]
 
-import copy
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from pretune.label_draws import label_numbers
 from pretune.labelled_examples import placed, raw_labels
 from pretune.limits import check_numbers
 from pretune.lineage import warn_if_unlearnt
+from pretune.memory_rows import dataset_rows
 from pretune.modalities.base import Modality
 from pretune.objectives.base import require_kind
 from pretune.pretraining import check_model, fingerprints, prepare, recipe_of, refuse_changed
@@ -167,11 +167,12 @@ def study(
 def _check(given: Mapping[str, Any]) -> None:
     check_options(given["budget"], given["batch_size"], {})
     check_numbers({**given, "min_steps": given["min_steps"]})
-    if Budget.parse(given["budget"]).unit not in ("epochs", "steps"):
+    unit = Budget.parse(given["budget"]).unit
+    if unit not in ("epochs", "steps"):
         raise ConfigError(
             f"The budget of a study is in epochs or steps, so that every arm gets the same; found {given['budget']}."
         )
-    if given["min_steps"] is not None and Budget.parse(given["budget"]).unit != "epochs":
+    if given["min_steps"] is not None and unit != "epochs":
         raise ConfigError(
             f"min_steps is for a budget in epochs; with {given['budget']} it has no effect: leave it out."
         )
@@ -217,8 +218,8 @@ def _plan(given: Mapping[str, Any], method: Task, source: Modality, classical: C
     records = held if test is None else tested
     if len(records) < 2:
         raise DataError(f"A study needs test records, found {len(records)}; give --test with more of them.")
-    labels = raw_labels(pool, method)
-    _check_labels(copy.deepcopy(method), labels, records)
+    labels, tested_labels = raw_labels(pool, method), raw_labels(records, method)
+    _check_labels(registry.build("task", method.spec()), labels, records, tested_labels)
     return Plan(
         task=method.spec(),
         modality=source.spec(),
@@ -226,7 +227,7 @@ def _plan(given: Mapping[str, Any], method: Task, source: Modality, classical: C
         pool=pool,
         pool_labels=labels,
         test=records,
-        test_labels=raw_labels(records, method),
+        test_labels=tested_labels,
         metric=given["metric"],
         budget=given["budget"],
         min_steps=given["min_steps"],
@@ -235,12 +236,13 @@ def _plan(given: Mapping[str, Any], method: Task, source: Modality, classical: C
     )
 
 
-def _check_labels(task: Task, labels: Sequence[Any], tested: Dataset) -> None:
+def _check_labels(task: Task, labels: Sequence[Any], tested: Dataset, tested_labels: Sequence[Any]) -> None:
     """Raises DataError where a class of the test records is none of the others."""
     if isinstance(task, Classification):
         task.learn_labels(labels)
-        for record, label in zip(tested, raw_labels(tested, task), strict=True):
-            with placed(record):
+        places = dataset_rows(tested.select_columns(["_file", "_row"]))
+        for place, label in zip(places, tested_labels, strict=True):
+            with placed(place):
                 task.labelled({}, label)
 
 

@@ -91,6 +91,17 @@ def test_lines_of_text_on_standard_input(monkeypatch: pytest.MonkeyPatch, capsys
     assert run("predict ft -", capsys) == ("", "standard input is empty\n")
 
 
+def test_every_line_of_standard_input_is_scored(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        json.dumps({"title": "T", "sentence": r["text"], "label": r["label"]}) for r in planted.reviews(20, seed=1)
+    ]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
+    run(f"evaluate ft - --out {tmp_path}/scores", capsys)
+    assert json.loads((tmp_path / "scores/evaluation.json").read_text())["num_records"] == 20
+
+
 def test_bad_rows_of_csv_keep_their_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [b"text,id", b"the film,1", b"the, film,2", b"caf\xe9,3", b'"",4', b"the film,5", b'the "film,6']
     (tmp_path / "new.csv").write_bytes(b"\n".join(lines))
